@@ -1,0 +1,43 @@
+"""A compiler for binary neural networks on arm64.
+
+import bicompile
+
+artifact = bicompile.compile("model.onnx", target="cortex-a53", out="build/model")
+outputs = artifact.run(x)
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bicompile.artifact import Artifact
+
+__all__ = ["compile", "load"]
+
+
+def compile(  # noqa: A001 - the word a user looks for
+    model: str | Path,
+    *,
+    target: str,
+    out: str | Path | None = None,
+    width: int | None = None,
+    check: bool = True,
+) -> "Artifact":
+    """Compile an ONNX file, a checkpoint or `zoo:NAME` for a target; returns the artifact.
+
+    The artifact is written to the folder `out`, or to a temporary one that ends with the process.
+    `width` chooses the width of a checkpoint or zoo model. Raises bicompile.errors.UserError.
+    """
+    from bicompile.files import folder_of_this_process
+    from bicompile.pipeline import compile_model
+    from bicompile.targets import find_target
+
+    folder = folder_of_this_process() / "artifact" if out is None else Path(out)
+    return compile_model(str(model), find_target(target), folder, width=width, check=check).artifact
+
+
+def load(folder: str | Path) -> "Artifact":
+    """Read an artifact that was compiled before; raises bicompile.errors.UserError."""
+    from bicompile.artifact import read_artifact
+
+    return read_artifact(Path(folder))

@@ -1,0 +1,86 @@
+"""Program → freestanding object: kernels, entry and constants in one assembly file."""
+
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from elftools.elf.elffile import ELFFile
+
+from bicompile import toolchain
+from bicompile.codegen import emit_assembly
+from bicompile.driver import ENTRY, MEMORY_FUNCTIONS, constant_offsets, driver_source
+from bicompile.errors import UserError
+from bicompile.memory import ALIGNMENT, Plan
+from bicompile.program import Program
+from bicompile.schedules import schedule
+from bicompile.targets import Target
+
+WRITABLE_FLAG, ALLOCATED_FLAG = 1, 2  # SHF_WRITE, SHF_ALLOC
+
+
+def build_object(program: Program, plan: Plan, target: Target, out: Path) -> None:
+    """Schedule and compile every kernel and write the relocatable object `out`.
+
+    Its one global symbol is the entry; nothing is undefined and nothing is writable. Raises
+    UserError naming the symbol where a kernel needs one (a mathematical function, say).
+    """
+    kernels = {name: schedule(kernel, target.arch) for name, kernel in program.kernels.items()}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        assembly = emit_assembly(kernels, target)
+        called = [name for name in MEMORY_FUNCTIONS if re.search(rf"\b{name}\b", assembly)]
+        (folder / "driver.c").write_text(driver_source(program, plan, called))
+        toolchain.compile_c(folder / "driver.c", folder / "driver.s", target)
+        (folder / "constants.bin").write_bytes(_constant_table(program))
+        text = "\n".join(
+            [
+                assembly,
+                (folder / "driver.s").read_text(),
+                _constants_assembly(folder / "constants.bin"),
+            ]
+        )
+        (folder / "model.s").write_text(text)
+        toolchain.assemble(folder / "model.s", folder / "assembled.o", target)
+        toolchain.link_relocatable(folder / "assembled.o", out, target, ENTRY)
+    _check_freestanding(out)
+
+
+def _constant_table(program: Program) -> bytes:
+    offsets, size = constant_offsets(program)
+    table = np.zeros(size, np.uint8)
+    for name, array in program.constants.items():
+        data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+        table[offsets[name] : offsets[name] + data.size] = data
+    return table.tobytes()
+
+
+def _constants_assembly(table: Path) -> str:
+    return f"""
+\t.section .rodata,"a"
+\t.balign {ALIGNMENT}
+constants:
+\t.incbin "{table}"
+\t.section ".note.GNU-stack","",%progbits
+"""
+
+
+def _check_freestanding(obj: Path) -> None:
+    with obj.open("rb") as file:
+        elf = ELFFile(file)
+        symbols = elf.get_section_by_name(".symtab").iter_symbols()
+        undefined = sorted(s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name)
+        writable = [
+            section.name
+            for section in elf.iter_sections()
+            if section["sh_flags"] & WRITABLE_FLAG
+            and section["sh_flags"] & ALLOCATED_FLAG
+            and section["sh_size"]
+        ]
+    if undefined:
+        raise UserError(
+            f"the model needs {', '.join(undefined)}, which a freestanding object does not have; "
+            "remove the layers that compute it (softmax, sigmoid, …) from the exported graph"
+        )
+    if writable:
+        raise RuntimeError(f"the object has writable sections: {', '.join(writable)}")

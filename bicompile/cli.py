@@ -1,0 +1,187 @@
+"""The command line: verbs only. Every verb is a thin shell around a function of the package."""
+
+import errno
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bicompile.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Compile binary neural networks to freestanding arm64 objects.",
+)
+
+
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="folder for the corpus")],
+    seed: Annotated[int, typer.Option(help="the corpus is a function of this number")] = 0,
+    jobs: Annotated[int, typer.Option(help="processes")] = 2,
+) -> None:
+    """Make a keyword corpus from speech engines, in the layout of Speech Commands."""
+    from bicompile.training.synthesis import synthesize as run
+
+    run(out, seed=seed, jobs=jobs)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="corpus folder")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of this training run")],
+    recipe: Annotated[str, typer.Option(help="name of a recipe, or a TOML file")] = "default",
+) -> None:
+    """Train the float teacher, then the binary student from it; run again to go on."""
+    from bicompile.training.loop import train as run
+
+    run(data, out, recipe=recipe)
+
+
+@app.command()
+def trace(
+    model: Annotated[str, typer.Argument(help="checkpoint (.safetensors) or zoo:NAME")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write")],
+    width: Annotated[int, typer.Option(help="which of the network's widths")] = 0,
+) -> None:
+    """Write one width of a checkpoint as ONNX, checked against torch."""
+    from bicompile.trace import trace as run
+    from bicompile.zoo import checkpoint
+
+    run(checkpoint(model), out, width=width)
+    print(f"{out}: {out.stat().st_size} bytes, agrees with torch")
+
+
+@app.command(name="compile")
+def compile_(
+    model: Annotated[str, typer.Argument(help="ONNX file, checkpoint (.safetensors) or zoo:NAME")],
+    target: Annotated[str, typer.Option(help="see `bicompile targets`")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the artifact")],
+    width: Annotated[
+        int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="run the graph before and after every pass and compare")
+    ] = True,
+    dump_ir: Annotated[
+        Path | None, typer.Option(help="folder for the graph after every pass")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Compile a model to a freestanding object."""
+    from bicompile import show
+    from bicompile.pipeline import compile_model
+    from bicompile.targets import find_target
+
+    processor = find_target(target)
+    with show.working(f"compiling {model} for {target}"):
+        compiled = compile_model(model, processor, out, width=width, check=check, dump_ir=dump_ir)
+    show.compiled(compiled, as_json=json)
+
+
+@app.command()
+def run(
+    artifact: Annotated[Path, typer.Argument(help="artifact folder")],
+    clips: Annotated[
+        list[str], typer.Argument(help="sound files or folders of them; zoo:clips for samples")
+    ],
+    device: Annotated[str, typer.Option(help="emulator, qemu or host")] = "emulator",
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Say what an artifact hears in sound files."""
+    from bicompile import show
+    from bicompile.artifact import read_artifact
+    from bicompile.devices import open_device
+    from bicompile.recognise import recognise
+    from bicompile.zoo import clip_paths
+
+    found = recognise(read_artifact(artifact), open_device(device), clip_paths(clips))
+    show.recognitions(found, device, as_json=json)
+
+
+@app.command()
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="artifact folder")],
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(help="sound files or folders of them  [default: zoo:clips]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="emulator, qemu or host")] = "emulator",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="ONNX file to compare with  [default: the zoo's, else lowered.onnx]"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Compare an artifact on a device with its model in onnxruntime; status 1 if they differ."""
+    from bicompile import show
+    from bicompile.artifact import read_artifact
+    from bicompile.devices import open_device
+    from bicompile.load import load_model
+    from bicompile.recognise import features_of, find_clips
+    from bicompile.verify import verify as compare
+    from bicompile.zoo import clip_paths, traced_model
+
+    read = read_artifact(artifact)
+    files = find_clips(clip_paths(clips or ["zoo:clips"]))
+    features, _ = features_of(files, read)
+    reference = model or traced_model(read)
+    with show.working(f"verifying {artifact} on {device}"):
+        result = compare(read, open_device(device), features, load_model(reference))
+    show.verification(result, read, files, device, reference.name, as_json=json)
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def targets(
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """List the processors that can be compiled for."""
+    from bicompile import show
+    from bicompile.targets import all_targets
+
+    show.targets(all_targets(), as_json=json)
+
+
+def main() -> None:
+    """Run the command line; exit status 0 good, 1 a check failed, 2 bad input or usage."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        print("bicompile: stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, UserError):
+            print(f"bicompile: {error}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            print(
+                f"bicompile: the disk is full ({error.filename}); free some space and run again",
+                file=sys.stderr,
+            )
+        elif isinstance(error, ModuleNotFoundError) and error.name in (
+            "torch",
+            "safetensors",
+            "scipy",
+        ):
+            print(
+                f"bicompile: this verb needs {error.name}, which is not installed; "
+                "install it with: pip install 'bicompile[train]'",
+                file=sys.stderr,
+            )
+        else:
+            print(
+                f"bicompile: internal error: {type(error).__name__}: {error}; "
+                "please report it with the output of the same command and --debug",
+                file=sys.stderr,
+            )
+            sys.exit(70)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Networks: BiFSMNv2 and its float twin (needs the extra `train`)."""

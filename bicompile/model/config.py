@@ -1,0 +1,69 @@
+"""The shape of a network, as plain numbers that a checkpoint can carry."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LABELS_12 = (
+    *("unknown", "silence", "yes", "no", "up", "down"),
+    *("left", "right", "on", "off", "stop", "go"),
+)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that fixes the layers of a BiFSMNv2, and whether they are binary.
+
+    `widths` are the thinnable depths that the network is trained for: width w runs every 2^w-th
+    block, ending with the last. Raises ValueError for numbers that make no network.
+    """
+
+    front: int = 16
+    hidden: int = 256
+    memory: int = 128
+    blocks: int = 8
+    taps_left: int = 2
+    taps_right: int = 2
+    mels: int = 32
+    frames: int = 32
+    widths: tuple[int, ...] = (0, 1, 2)
+    labels: tuple[str, ...] = LABELS_12
+    binary: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers, so that a network is never built from a damaged file."""
+        sizes = (self.front, self.hidden, self.memory, self.blocks, self.mels, self.frames)
+        if min(sizes) < 1 or min(self.taps_left, self.taps_right) < 0:
+            raise ValueError(f"sizes must be positive, got {self}")
+        if self.mels % 4 or self.frames % 4:
+            raise ValueError(f"mels and frames must be divisible by 4, got {self}")
+        if not self.widths or len(set(self.widths)) != len(self.widths):
+            raise ValueError(f"widths must be a non-empty list of different numbers, got {self}")
+        if any(width < 0 or 2**width > self.blocks for width in self.widths):
+            raise ValueError(f"width w needs 2^w blocks, got {self}")
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels must be a non-empty list of different words, got {self}")
+
+    @property
+    def steps(self) -> int:
+        """Frames that reach the blocks: the two front convolutions halve them twice."""
+        return self.frames // 4
+
+    def blocks_of(self, width: int) -> tuple[int, ...]:
+        """Indices of the blocks that `width` runs, in order."""
+        stride = 2**width
+        return tuple(range(stride - 1, self.blocks, stride))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "NetworkConfig":
+        """Build from what `to_json` gave.
+
+        Raises KeyError, TypeError or ValueError for anything else.
+        """
+        values = dict(values)
+        for name in ("widths", "labels"):
+            values[name] = tuple(values[name])
+        return cls(**values)

@@ -1,0 +1,168 @@
+"""The four shapes of layer that are binary in the student and float in its twin.
+
+Binary: `y = σ · operate(a, sign(alpha · w)) + bias` with `a` the dual-scale activation and
+`σ = mean |w|` per output channel. The scales are chosen so that both leave the sum: s is constant
+along what a layer sums over, and so is σ. Float: `y = operate(x, w) + bias`.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bicompile.model.binarizer import DualScale, WeightSign, sign
+from bicompile.model.fast import depthwise_conv
+
+
+class Layer(nn.Module):
+    """A linear map with a weight and a bias, binary or float.
+
+    Subclasses say how a weight meets an input (`operate`), how a number per input channel
+    broadcasts against the input, and along which axes the activation's scale is averaged.
+    """
+
+    weight_sign: Tensor
+    sigma: Tensor
+
+    def __init__(
+        self,
+        weight_shape: tuple[int, ...],
+        *,
+        channels: int,
+        trailing: int,
+        scale_axes: tuple[int, ...],
+        binary: bool,
+    ) -> None:
+        """`channels` come in; `trailing` axes follow the channel axis in input and output."""
+        super().__init__()
+        outputs, fan_in = weight_shape[0], math.prod(weight_shape[1:])
+        bound = 1 / math.sqrt(fan_in)
+        self.weight = nn.Parameter(torch.empty(weight_shape).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+        self.output_shape = (outputs, *[1] * trailing)
+        self.binary = binary
+        self.frozen = False
+        if binary:
+            self.activation = DualScale((channels, *[1] * trailing), scale_axes)
+            self.weight_alpha = nn.Parameter(torch.ones(()))
+
+    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Apply `weight` to `x`, without bias or scale."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer."""
+        bias = self.bias.view(self.output_shape)
+        if not self.binary:
+            return self.operate(x, self.weight) + bias
+        a: Tensor = self.activation(x)
+        if self.frozen:
+            return self.operate(a, self.weight_sign) * self.sigma + bias
+        sigma = self._sigma()
+        if self.training:
+            scale = sigma.view(-1, *[1] * (self.weight.dim() - 1))
+            weight = WeightSign.apply(  # type: ignore[no-untyped-call]
+                self.weight, self.weight_alpha, scale
+            )
+            return self.operate(a, weight) + bias
+        # The scale after the sum, as when frozen: the same roundings, so the same later signs.
+        weight = sign(self.weight_alpha * self.weight)
+        return self.operate(a, weight) * sigma.view(self.output_shape) + bias
+
+    def freeze(self) -> None:
+        """Bake the weights to exact ±1 (`weight_sign`) and a scale per output channel (`sigma`).
+
+        From then on `forward` uses only plain operators and gives the weights no gradient. The
+        float weights stay, so that a frozen network can still be saved. Nothing happens to a float
+        layer.
+        """
+        if self.binary and not self.frozen:
+            with torch.no_grad():
+                weight_sign = sign(self.weight_alpha * self.weight)
+                sigma = self._sigma().view(self.output_shape)
+            self.register_buffer("weight_sign", weight_sign, persistent=False)
+            self.register_buffer("sigma", sigma, persistent=False)
+            self.frozen = True
+
+    def _sigma(self) -> Tensor:
+        return self.weight.detach().abs().flatten(1).mean(1)
+
+
+class Linear(Layer):
+    """(N, T, inputs) → (N, T, outputs); the activation has one scale per frame."""
+
+    def __init__(self, inputs: int, outputs: int, *, binary: bool) -> None:
+        """Make a layer with `outputs` × `inputs` weights."""
+        super().__init__(
+            (outputs, inputs), channels=inputs, trailing=0, scale_axes=(2,), binary=binary
+        )
+
+    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Multiply every frame by the weight."""
+        return functional.linear(x, weight)
+
+
+class Pointwise(Layer):
+    """1x1 convolution (N, inputs, T) → (N, outputs, T); one scale per frame."""
+
+    def __init__(self, inputs: int, outputs: int, *, binary: bool) -> None:
+        """Make a layer with `outputs` × `inputs` weights."""
+        super().__init__(
+            (outputs, inputs, 1), channels=inputs, trailing=1, scale_axes=(1,), binary=binary
+        )
+
+    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolve."""
+        return functional.conv1d(x, weight)
+
+
+class Memory(Layer):
+    """Depthwise convolution over time, (N, C, T) → (N, C, T); one scale per channel.
+
+    Zeros are padded before binarization: they become bits like every other value, and count in
+    the scale.
+    """
+
+    def __init__(self, channels: int, left: int, right: int, *, binary: bool) -> None:
+        """Make a layer that sees `left` frames of the past and `right` of the future."""
+        super().__init__(
+            (channels, 1, left + 1 + right),
+            channels=channels,
+            trailing=1,
+            scale_axes=(2,),
+            binary=binary,
+        )
+        self.padding = (left, right)
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer."""
+        return super().forward(functional.pad(x, self.padding))
+
+    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolve every channel with its own taps."""
+        if self.training:
+            return depthwise_conv(x, weight)
+        return functional.conv1d(x, weight, groups=self.channels)
+
+
+class Convolution(Layer):
+    """5x5 convolution, stride 2, (N, inputs, H, W) → (N, outputs, H/2, W/2); a scale per sample.
+
+    Zeros are padded after binarization: at the border they are neither +1 nor -1.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, binary: bool) -> None:
+        """Make a layer with `outputs` × `inputs` × 5 × 5 weights."""
+        super().__init__(
+            (outputs, inputs, 5, 5),
+            channels=inputs,
+            trailing=2,
+            scale_axes=(1, 2, 3),
+            binary=binary,
+        )
+
+    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolve."""
+        return functional.conv2d(x, weight, stride=2, padding=2)

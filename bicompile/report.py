@@ -1,0 +1,45 @@
+"""What became of every layer: read from the decisions that passes left on the nodes."""
+
+from dataclasses import dataclass
+
+import onnx
+
+from bicompile.ops import DOMAIN
+
+_DECISION = "bicompile.decision"
+_LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, matmul or Gemm of the source model.
+
+    Attributes:
+        name: its node's name in the source model.
+        binary: whether it became popcounts.
+        reason: how, or the first condition that failed.
+        looks_binary: whether its weights are ±1 although it stays float.
+    """
+
+    name: str
+    binary: bool
+    reason: str
+    looks_binary: bool
+
+
+def read_layers(model: onnx.ModelProto) -> list[Layer]:
+    """The layers of a lowered model, in its order; the planes of one binary layer count once."""
+    layers: dict[str, Layer] = {}
+    for node in model.graph.node:
+        if node.op_type not in _LAYER_OPS and node.domain != DOMAIN:
+            continue
+        notes = {note.key: note.value for note in node.metadata_props}
+        decision = notes.get(_DECISION)
+        if decision is None:
+            continue
+        kind, _, reason = decision.partition(": ")
+        name = notes.get("bicompile.layer", node.name)
+        layers.setdefault(
+            name, Layer(name, kind == "binary", reason, "weights are binary" in reason)
+        )
+    return list(layers.values())

@@ -1,0 +1,201 @@
+"""Does an artifact compute what its model says? Bits, accumulators and answers, each compared."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from elftools.elf.elffile import ELFFile
+
+from bicompile.artifact import Artifact, Executable
+from bicompile.build import build_object
+from bicompile.check import session
+from bicompile.devices import Device, Loaded
+from bicompile.errors import UserError
+from bicompile.lower import lower
+from bicompile.memory import Plan, plan_memory
+from bicompile.program import Call, Program
+from bicompile.workloads import GREATER, KIND
+
+_BATCH = 25  # clips a time, so that their workspaces fit in memory
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A clip whose largest output is another one; the margin is what decided in the model."""
+
+    clip: int
+    expected: int
+    found: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a comparison over `clips` inputs found.
+
+    Attributes:
+        clips: how many inputs were run.
+        accumulators: popcount results compared bit for bit.
+        wrong_accumulators: how many of them differ from numpy's, given the same bits.
+        bits: packed bytes compared with numpy's thresholds of the same floats.
+        wrong_bits: how many of them differ.
+        same_outputs: whether the shipped object gives, bit for bit, what the one with readable
+            intermediate values gives.
+        disagreements: clips whose largest output is another than the model's.
+        median_difference: median over clips of the largest difference of an output.
+        instructions: of the shipped object over all clips; None where the device does not count.
+    """
+
+    clips: int
+    accumulators: int
+    wrong_accumulators: int
+    bits: int
+    wrong_bits: int
+    same_outputs: bool
+    disagreements: tuple[Disagreement, ...]
+    median_difference: float
+    instructions: int | None
+
+    @property
+    def agreement(self) -> float:
+        """The share of clips with the same largest output."""
+        return 1 - len(self.disagreements) / self.clips
+
+    @property
+    def passed(self) -> bool:
+        """Whether all that must be exact is exact and 99.5 % of the answers agree."""
+        exact = not self.wrong_accumulators and not self.wrong_bits and self.same_outputs
+        return exact and self.agreement >= 0.995
+
+
+def verify(
+    artifact: Artifact, device: Device, inputs: np.ndarray, model: onnx.ModelProto
+) -> Verification:
+    """Run an artifact on a device and `model` in onnxruntime on the same float32 inputs.
+
+    The shipped object reuses its workspace, so intermediate values are read from a second object:
+    the same program with a place of its own for every buffer. Its kernels must be the shipped
+    ones, byte for byte. Raises UserError when they are not, or when the model takes other inputs.
+    """
+    program = lower(onnx.load(artifact.folder / "lowered.onnx"))
+    plan = plan_memory(program, reuse=False)
+    with tempfile.TemporaryDirectory() as folder:
+        readable = _readable(artifact, program, plan, Path(folder))
+        with device.load(artifact.executable) as shipped, device.load(readable) as open_object:
+            return _compare(program, plan, shipped, open_object, inputs, model)
+
+
+def _readable(artifact: Artifact, program: Program, plan: Plan, folder: Path) -> Executable:
+    obj = folder / "model.o"
+    build_object(program, plan, artifact.target, obj)
+    if _kernels(obj) != _kernels(artifact.executable.object):
+        raise UserError(
+            f"{artifact.folder} was compiled by another version: its kernels are not those that "
+            "this bicompile builds from its lowered.onnx; compile it again, then verify"
+        )
+    return replace(artifact.executable, object=obj, workspace_bytes=plan.workspace_bytes)
+
+
+def _kernels(obj: Path) -> dict[str, bytes]:
+    """The code of every local function: all but the entry."""
+    with obj.open("rb") as file:
+        elf = ELFFile(file)
+        code = elf.get_section_by_name(".text").data()
+        return {
+            symbol.name: code[symbol["st_value"] : symbol["st_value"] + symbol["st_size"]]
+            for symbol in elf.get_section_by_name(".symtab").iter_symbols()
+            if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_info"]["bind"] == "STB_LOCAL"
+        }
+
+
+def _compare(
+    program: Program,
+    plan: Plan,
+    shipped: Loaded,
+    open_object: Loaded,
+    inputs: np.ndarray,
+    model: onnx.ModelProto,
+) -> Verification:
+    reference = session(model)
+    name = model.graph.input[0].name
+    counts = {"popcount_gemm": [0, 0], "threshold": [0, 0]}
+    same, instructions = True, 0
+    counted = True
+    differences: list[float] = []
+    disagreements: list[Disagreement] = []
+    for start in range(0, len(inputs), _BATCH):
+        batch = inputs[start : start + _BATCH]
+        result, opened = shipped.run(batch), open_object.run(batch, keep_workspace=True)
+        same &= np.array_equal(result.outputs, opened.outputs, equal_nan=True)
+        counted &= result.instructions is not None
+        instructions += sum(result.instructions or ())
+        for index, x in enumerate(batch):
+            assert opened.workspaces is not None
+            _check_binary_kernels(program, plan, x, opened.workspaces[index], counts)
+            expected = reference.run(None, {name: x})[0].ravel()
+            found = result.outputs[index].ravel()
+            differences.append(float(np.abs(expected - found).max()))
+            if expected.argmax() != found.argmax():
+                best, second = np.sort(expected)[::-1][:2]
+                disagreements.append(
+                    Disagreement(
+                        start + index,
+                        int(expected.argmax()),
+                        int(found.argmax()),
+                        float(best - second),
+                    )
+                )
+    return Verification(
+        clips=len(inputs),
+        accumulators=counts["popcount_gemm"][0],
+        wrong_accumulators=counts["popcount_gemm"][1],
+        bits=counts["threshold"][0],
+        wrong_bits=counts["threshold"][1],
+        same_outputs=same,
+        disagreements=tuple(disagreements),
+        median_difference=float(np.median(differences)),
+        instructions=instructions if counted else None,
+    )
+
+
+def _check_binary_kernels(
+    program: Program,
+    plan: Plan,
+    x: np.ndarray,
+    workspace: np.ndarray,
+    counts: dict[str, list[int]],
+) -> None:
+    """Compute every binary kernel in numpy from what the device gave it; add to the counts."""
+
+    def value(name: str) -> np.ndarray:
+        if name == program.input:
+            return x
+        if name in program.constants:
+            return program.constants[name]
+        buffer = program.buffers[name]
+        start = plan.offsets[name]
+        return workspace[start : start + buffer.nbytes].view(buffer.dtype).reshape(buffer.shape)
+
+    for call in program.calls:
+        kind = str(program.kernels[call.kernel].attrs.get(KIND, ""))
+        if kind not in counts or program.output in call.outputs:
+            continue
+        expected = _reference(kind, program, call, [value(name) for name in call.inputs])
+        found = value(call.outputs[0])
+        counts[kind][0] += found.size
+        counts[kind][1] += int((expected != found).sum())
+
+
+def _reference(kind: str, program: Program, call: Call, operands: list[np.ndarray]) -> np.ndarray:
+    first, second = operands
+    if kind == "popcount_gemm":
+        differing: np.ndarray = first[:, None] ^ second[None]
+        counted: np.ndarray = np.bitwise_count(differing).sum(axis=-1, dtype=np.int64)
+        return counted
+    kernel = program.kernels[call.kernel]
+    rows = first.reshape([int(dim) for dim in kernel.params[0].ty.shape])
+    theta = second.reshape(-1)
+    holds = rows >= theta if bool(kernel.attrs[GREATER]) else rows <= theta
+    return np.packbits(holds, axis=-1, bitorder="little")

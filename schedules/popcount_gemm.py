@@ -1,0 +1,93 @@
+"""Popcount GEMM: rows of packed bits against rows of packed weights → (M, N) int32 counts.
+
+The intrinsic is a tile of MI × NI results. Each step loads MI + NI vectors of 16 bytes and does
+EOR, CNT and ADD for every result on independent chains; 8-bit lanes hold at most 255, CNT gives at
+most 8, so after 31 steps they fold into 32-bit lanes. One horizontal sum per result ends it.
+"""
+
+from functools import cache
+
+from tvm import s_tir, tirx
+from tvm.s_tir import TensorIntrin
+from tvm.script import tirx as T
+
+from bicompile.schedules.intrinsics import sum_of_bytes
+
+VECTOR_BYTES = 16
+_STEPS_PER_FOLD = 31
+_TILES = ((4, 2), (2, 4), (4, 1), (1, 4), (2, 2), (2, 1), (1, 2), (1, 1))
+
+
+def tiled(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule:
+    """Tile both sides, keep K whole inside, and tensorize the tile."""
+    m, row_bytes = (int(dim) for dim in function.params[0].ty.shape)
+    n = int(function.params[1].ty.shape[0])
+    mi, ni = next((mi, ni) for mi, ni in _TILES if m % mi == 0 and n % ni == 0)
+    schedule = s_tir.Schedule(function)
+    block = schedule.get_sblock("count", func_name="main")
+    i, j, k = schedule.get_loops(block)
+    i_outer, i_inner = schedule.split(i, [None, mi], preserve_unit_iters=True)
+    j_outer, j_inner = schedule.split(j, [None, ni], preserve_unit_iters=True)
+    schedule.reorder(i_outer, j_outer, i_inner, j_inner, k)
+    schedule.decompose_reduction(block, i_inner)
+    schedule.tensorize(i_inner, _tile(mi, ni, row_bytes, arch))
+    return schedule
+
+
+@cache
+def _tile(mi: int, ni: int, row_bytes: int, arch: str) -> str:
+    """Register the intrinsic for one tile and row length; returns its name."""
+    name = f"bicompile.popcount_{arch}_{mi}x{ni}x{row_bytes}"
+    TensorIntrin.register(name, _meaning(mi, ni, row_bytes), _instructions(mi, ni, row_bytes, arch))
+    return name
+
+
+def _meaning(mi: int, ni: int, row_bytes: int) -> tirx.PrimFunc:
+    @T.prim_func(s_tir=True)
+    def meaning(a: T.handle, w: T.handle, c: T.handle):
+        A = T.match_buffer(a, (mi, row_bytes), "uint8", offset_factor=1)
+        W = T.match_buffer(w, (ni, row_bytes), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (mi, ni), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(C[0:mi, 0:ni], A[0:mi, 0:row_bytes], W[0:ni, 0:row_bytes])
+            T.writes(C[0:mi, 0:ni])
+            for i, j, k in T.grid(mi, ni, row_bytes):
+                with T.sblock("count"):
+                    vi, vj, vk = T.axis.remap("SSR", [i, j, k])
+                    C[vi, vj] = C[vi, vj] + T.cast(T.popcount(A[vi, vk] ^ W[vj, vk]), "int32")
+
+    return meaning
+
+
+def _instructions(mi: int, ni: int, row_bytes: int, arch: str) -> tirx.PrimFunc:
+    steps = row_bytes // VECTOR_BYTES
+    folds, last = divmod(steps, _STEPS_PER_FOLD)
+    cells = mi * ni
+
+    @T.prim_func(s_tir=True)
+    def instructions(a: T.handle, w: T.handle, c: T.handle):
+        sa = T.int32()
+        sw = T.int32()
+        sc = T.int32()
+        A = T.match_buffer(a, (mi, row_bytes), "uint8", offset_factor=1, strides=[sa, 1])
+        W = T.match_buffer(w, (ni, row_bytes), "uint8", offset_factor=1, strides=[sw, 1])
+        C = T.match_buffer(c, (mi, ni), "int32", offset_factor=1, strides=[sc, 1])
+        with T.sblock("root"):
+            T.reads(C[0:mi, 0:ni], A[0:mi, 0:row_bytes], W[0:ni, 0:row_bytes])
+            T.writes(C[0:mi, 0:ni])
+            lanes = T.alloc_buffer((cells,), "uint8x16", scope="local")
+            for g in T.serial(folds + 1):
+                for p in T.unroll(cells):
+                    lanes[p] = T.broadcast(T.uint8(0), 16)
+                for s in T.serial(T.if_then_else(g < folds, _STEPS_PER_FOLD, last)):
+                    for i in T.unroll(mi):
+                        for j in T.unroll(ni):
+                            lanes[i * ni + j] = lanes[i * ni + j] + T.popcount(
+                                A[i, T.ramp((g * _STEPS_PER_FOLD + s) * VECTOR_BYTES, 1, 16)]
+                                ^ W[j, T.ramp((g * _STEPS_PER_FOLD + s) * VECTOR_BYTES, 1, 16)]
+                            )
+                for i in T.unroll(mi):
+                    for j in T.unroll(ni):
+                        C[i, j] = C[i, j] + sum_of_bytes(lanes[i * ni + j], arch)
+
+    return instructions

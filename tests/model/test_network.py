@@ -1,0 +1,206 @@
+"""The network: its shapes, its widths, and what freezing keeps."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from bicompile.model.config import NetworkConfig
+from bicompile.model.layers import Convolution, Layer, Memory, Pointwise
+from bicompile.model.network import BiFSMNv2, start_from
+
+SMALL = NetworkConfig(front=4, hidden=24, memory=16)
+
+
+def lively(config: NetworkConfig, seed: int = 0) -> BiFSMNv2:
+    """A network whose norms and thresholds have seen data, and with some negative alphas."""
+    torch.manual_seed(seed)
+    network = BiFSMNv2(config).train()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "shift" in name or "threshold" in name:
+                parameter.normal_(0, 0.2)
+            elif "alpha" in name:
+                parameter.copy_(parameter * torch.empty(()).uniform_(-1.5, 1.5))
+        for _ in range(3):
+            for width in config.widths:
+                network(features(16), width)
+    return network.eval()
+
+
+def features(count: int) -> torch.Tensor:
+    return 20 * torch.randn(count, 1, 32, 32) - 30
+
+
+@pytest.mark.parametrize(
+    ("width", "blocks"),
+    [(0, (0, 1, 2, 3, 4, 5, 6, 7)), (1, (1, 3, 5, 7)), (2, (3, 7)), (3, (7,))],
+)
+def test_a_width_runs_every_so_many_blocks_ending_with_the_last(
+    width: int, blocks: tuple[int, ...]
+) -> None:
+    assert NetworkConfig().blocks_of(width) == blocks
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_every_width_gives_a_logit_per_label(binary: bool) -> None:
+    network = BiFSMNv2(NetworkConfig(binary=binary)).eval()
+    for width in (0, 1, 2):
+        assert network(features(2), width).shape == (2, 12)
+
+
+def test_all_but_the_first_and_last_layer_are_binary() -> None:
+    network = BiFSMNv2(NetworkConfig())
+    layers = [module for module in network.modules() if isinstance(module, Layer)]
+    assert len(layers) == 2 + 3 * 8
+    assert all(layer.binary for layer in layers)
+    assert sum(layer.weight.numel() for layer in layers) == 574_976
+    plain = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert plain == [network.front.conv1, network.classifier]
+
+
+def test_the_float_twin_has_no_binarizer() -> None:
+    names = BiFSMNv2(NetworkConfig(binary=False)).state_dict()
+    assert not [name for name in names if "alpha" in name or "threshold" in name]
+
+
+def test_a_width_shares_all_but_its_last_norms() -> None:
+    network = BiFSMNv2(NetworkConfig())
+    assert set(network.blocks["7"].project_norm) == {"0", "1", "2"}
+    assert set(network.blocks["1"].project_norm) == {"0", "1"}
+    assert set(network.blocks["0"].project_norm) == {"0"}
+
+
+@pytest.mark.parametrize("width", [0, 1, 2])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_width_alone_gives_the_logits_of_the_whole(width: int, frozen: bool) -> None:
+    network = lively(SMALL)
+    x = features(8)
+    expected = network(x, width)
+    if frozen:
+        network.freeze()
+    narrow = network.at_width(width)
+    assert narrow.frozen == frozen
+    assert torch.equal(narrow(x), expected)
+    names = {name.split(".")[1] for name in narrow.state_dict() if name.startswith("blocks.")}
+    assert names == {str(index) for index in SMALL.blocks_of(width)}
+
+
+def test_a_width_that_the_network_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="widths"):
+        BiFSMNv2(SMALL).at_width(3)
+
+
+@pytest.mark.parametrize("width", [0, 1, 2])
+def test_frozen_gives_the_logits_of_unfrozen(width: int) -> None:
+    network = lively(NetworkConfig(), seed=width)
+    x = features(32)
+    expected = network(x, width)
+    got = network.freeze()(x, width)
+    assert (got - expected).abs().max() < 1e-4
+    assert torch.equal(got.argmax(1), expected.argmax(1))
+
+
+def test_frozen_uses_signs_a_scale_and_no_autograd_function() -> None:
+    network = lively(SMALL).freeze()
+    for module in network.modules():
+        if isinstance(module, Layer):
+            assert set(module.weight_sign.unique().tolist()) <= {-1.0, 1.0}
+            assert module.sigma.numel() == module.weight.shape[0]
+    x = features(2).requires_grad_()
+    seen = set()
+    pending = [network(x).grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            pending += [following for following, _ in node.next_functions]
+    assert not [node for node in seen if "Sign" in type(node).__name__]
+
+
+def test_a_frozen_network_keeps_its_state_dict() -> None:
+    network = lively(SMALL)
+    before = set(network.state_dict())
+    assert set(network.freeze().state_dict()) == before
+
+
+def test_sigma_is_the_mean_size_of_a_channels_weights() -> None:
+    layer = Pointwise(6, 4, binary=True)
+    layer.freeze()
+    expected = layer.weight.abs().mean((1, 2)).view(4, 1)
+    torch.testing.assert_close(layer.sigma, expected)
+
+
+def test_the_memory_pads_before_it_binarizes() -> None:
+    layer = Memory(3, 2, 2, binary=True).eval()
+    x = torch.randn(1, 3, 8)
+    padded = layer.activation(nn.functional.pad(x, (2, 2)))
+    assert padded.shape == (1, 3, 12)
+    assert (padded != 0).all()
+    layer.freeze()
+    weight = layer.weight_sign * layer.sigma[..., None]
+    expected = nn.functional.conv1d(padded, weight, layer.bias, groups=3)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_the_convolution_pads_with_zeros_after_it_binarizes() -> None:
+    layer = Convolution(2, 3, binary=True).eval()
+    layer.freeze()
+    x = torch.randn(1, 2, 8, 8)
+    weight = layer.weight_sign * layer.sigma[..., None]
+    expected = nn.functional.conv2d(layer.activation(x), weight, layer.bias, 2, 2)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_training_and_evaluation_agree_up_to_rounding() -> None:
+    torch.manual_seed(0)
+    layer = Pointwise(16, 8, binary=True)
+    x = torch.randn(4, 16, 8)
+    torch.testing.assert_close(layer.train()(x), layer.eval()(x))
+
+
+def test_every_parameter_of_the_student_has_a_gradient() -> None:
+    network = lively(SMALL).train()
+    x = features(8)
+    torch.stack([network(x, width).square().mean() for width in SMALL.widths]).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+def test_the_student_starts_from_the_teachers_weights_and_norms() -> None:
+    teacher = lively(replace(SMALL, binary=False, widths=(0,)))
+    student = BiFSMNv2(SMALL)
+    thresholds = student.linear.activation.threshold.clone()
+    start_from(student, teacher)
+    theirs = teacher.state_dict()
+    for name, value in student.state_dict().items():
+        if name in theirs:
+            assert torch.equal(value, theirs[name]), name
+    assert torch.equal(student.linear.activation.threshold, thresholds)
+    norms = student.blocks["7"].project_norm
+    assert torch.equal(norms["2"].running_mean, norms["0"].running_mean)
+    assert norms["0"].running_mean.any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"front": 0},
+        {"mels": 30},
+        {"widths": ()},
+        {"widths": (0, 0)},
+        {"widths": (4,)},
+        {"labels": ()},
+        {"labels": ("yes", "yes")},
+        {"taps_left": -1},
+    ],
+)
+def test_impossible_configurations_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="got"):
+        NetworkConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_configuration_survives_json() -> None:
+    assert NetworkConfig.from_json(SMALL.to_json()) == SMALL

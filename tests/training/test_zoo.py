@@ -1,0 +1,38 @@
+"""What is shipped in the zoo: the clips, and the network trained for them."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from bicompile.model.checkpoint import load_checkpoint
+from bicompile.model.config import LABELS_12
+from bicompile.training.recipe import load_recipe
+
+ZOO = Path(str(resources.files("bicompile") / "zoo"))
+
+
+@pytest.mark.parametrize("label", LABELS_12)
+def test_there_are_two_clips_of_a_label_each_one_second(label: str) -> None:
+    clips = sorted((ZOO / "clips" / label).glob("*.wav"))
+    assert len(clips) == 2
+    for clip in clips:
+        info = soundfile.info(clip)
+        assert (info.samplerate, info.channels, info.frames) == (16000, 1, 16000)
+        assert info.subtype == "PCM_16"
+
+
+def test_the_manifest_names_every_clip() -> None:
+    entries = json.loads((ZOO / "clips" / "manifest.json").read_text())
+    found = {str(path.relative_to(ZOO / "clips")) for path in (ZOO / "clips").rglob("*.wav")}
+    assert {entry["file"] for entry in entries} == found
+
+
+def test_the_checkpoint_was_trained_by_the_default_recipe() -> None:
+    network, record = load_checkpoint(ZOO / "bifsmnv2-kws12.safetensors")
+    recipe = load_recipe("default")
+    assert network.config == recipe.network
+    assert record["recipe"] == json.loads(json.dumps(recipe.to_json()))
+    assert record["test"]["0"]["all"] > 0.65
