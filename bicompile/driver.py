@@ -12,17 +12,25 @@ ENTRY = "model_run"
 # LLVM turns some loops into calls of these. A freestanding object brings its own, as local symbols.
 MEMORY_FUNCTIONS = {
     "memcpy": """
+typedef unsigned char bytes_to_copy __attribute__((vector_size(16), aligned(1)));
 static void *copy(void *restrict, const void *restrict, __SIZE_TYPE__) __asm__("memcpy");
 __attribute__((used, no_builtin)) static void *
 copy(void *restrict to, const void *restrict from, __SIZE_TYPE__ size) {
-  for (__SIZE_TYPE__ i = 0; i < size; i++) ((char *)to)[i] = ((const char *)from)[i];
+  __SIZE_TYPE__ i = 0;
+  for (; i + 16 <= size; i += 16)
+    *(bytes_to_copy *)((char *)to + i) = *(const bytes_to_copy *)((const char *)from + i);
+  for (; i < size; i++) ((char *)to)[i] = ((const char *)from)[i];
   return to;
 }
 """,
     "memset": """
+typedef unsigned char bytes_to_fill __attribute__((vector_size(16), aligned(1)));
 static void *fill(void *, int, __SIZE_TYPE__) __asm__("memset");
 __attribute__((used, no_builtin)) static void *fill(void *to, int byte, __SIZE_TYPE__ size) {
-  for (__SIZE_TYPE__ i = 0; i < size; i++) ((char *)to)[i] = (char)byte;
+  const bytes_to_fill bytes = (bytes_to_fill){0} + (unsigned char)byte;
+  __SIZE_TYPE__ i = 0;
+  for (; i + 16 <= size; i += 16) *(bytes_to_fill *)((char *)to + i) = bytes;
+  for (; i < size; i++) ((char *)to)[i] = (char)byte;
   return to;
 }
 """,

@@ -194,7 +194,7 @@ def _popcount(
             dilations=dilations,
             row_bytes=row_bytes,
         )
-        pixels = _reshape(builder, bits, image)
+        pixels = _reshape(builder, bits, (image[0], image[1] * image[2]))
         operand = _call(builder, nest, [pixels], (rows, row_bytes), "uint8", _LAYER + name)
     padded = np.zeros((outputs, row_bytes), np.uint8)
     padded[:, :used] = weights.reshape(outputs, used)

@@ -73,29 +73,37 @@ def patches(
     kh, kw = kernel
     out_height, out_width = output
     (sh, sw), (top, left), (dh, dw) = strides, pads[:2], dilations
+    # The frame holds what every patch sees; rows and columns that none sees are left out.
+    frame_height = (out_height - 1) * sh + (kh - 1) * dh + 1
+    frame_width = (out_width - 1) * sw + (kw - 1) * dw + 1
+    seen_height = max(0, min(height, frame_height - top))
+    seen_width = max(0, min(width, frame_width - left))
 
     @T.prim_func(s_tir=True, private=True)
     def nest(
-        bits: T.Buffer((height, width, pixel_bytes), "uint8"),
+        bits: T.Buffer((height, width * pixel_bytes), "uint8"),
         rows: T.Buffer((out_height * out_width, row_bytes), "uint8"),
     ):
         T.func_attr({"tirx.noalias": True, "op_pattern": _OPAQUE, KIND: "patches"})
-        for y, x in T.grid(out_height, out_width):
-            for i, j, b in T.grid(kh, kw, pixel_bytes):
-                with T.sblock("copy"):
-                    vy, vx, vi, vj, vb = T.axis.remap("SSSSS", [y, x, i, j, b])
-                    rows[vy * out_width + vx, (vi * kw + vj) * pixel_bytes + vb] = T.if_then_else(
-                        vy * sh + vi * dh - top >= 0
-                        and vy * sh + vi * dh - top < height
-                        and vx * sw + vj * dw - left >= 0
-                        and vx * sw + vj * dw - left < width,
-                        bits[vy * sh + vi * dh - top, vx * sw + vj * dw - left, vb],
-                        T.uint8(0),
-                    )
-            for t in range(row_bytes - kh * kw * pixel_bytes):
-                with T.sblock("clear"):
-                    vy, vx, vt = T.axis.remap("SSS", [y, x, t])
-                    rows[vy * out_width + vx, kh * kw * pixel_bytes + vt] = T.uint8(0)
+        frame = T.alloc_buffer((frame_height, frame_width * pixel_bytes), "uint8")
+        for y, b in T.grid(frame_height, frame_width * pixel_bytes):
+            with T.sblock("clear_frame"):
+                vy, vb = T.axis.remap("SS", [y, b])
+                frame[vy, vb] = T.uint8(0)
+        for y, b in T.grid(seen_height, seen_width * pixel_bytes):
+            with T.sblock("fill_frame"):
+                vy, vb = T.axis.remap("SS", [y, b])
+                frame[vy + top, vb + left * pixel_bytes] = bits[vy, vb]
+        for y, x, i, j, b in T.grid(out_height, out_width, kh, kw, pixel_bytes):
+            with T.sblock("copy"):
+                vy, vx, vi, vj, vb = T.axis.remap("SSSSS", [y, x, i, j, b])
+                rows[vy * out_width + vx, (vi * kw + vj) * pixel_bytes + vb] = frame[
+                    vy * sh + vi * dh, (vx * sw + vj * dw) * pixel_bytes + vb
+                ]
+        for p, b in T.grid(out_height * out_width, row_bytes - kh * kw * pixel_bytes):
+            with T.sblock("clear_end"):
+                vp, vb = T.axis.remap("SS", [p, b])
+                rows[vp, kh * kw * pixel_bytes + vb] = T.uint8(0)
 
     return nest
 

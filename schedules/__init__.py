@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tvm import s_tir, tirx
 
+from bicompile.schedules.patches import copied_in_runs
 from bicompile.schedules.popcount_gemm import tiled
 from bicompile.schedules.threshold import packed_by_eight
 
@@ -12,10 +13,11 @@ KIND = "bicompile.kind"
 Rule = Callable[[tirx.PrimFunc, str], s_tir.Schedule]
 
 RULES: dict[str, Rule] = {
+    "patches": copied_in_runs,
     "popcount_gemm": tiled,
     "threshold": packed_by_eight,
 }
-"""The rule for a nest by its kind. Nests of other kinds are LLVM's to vectorize."""
+"""The rule for a nest by its kind. Nests without a kind are LLVM's to vectorize."""
 
 
 def schedule(function: tirx.PrimFunc, arch: str) -> tirx.PrimFunc:
