@@ -13,14 +13,41 @@ _TOLERANCE = 1e-4
 """Of the largest output; what reordering float sums does stays far below."""
 
 _INPUTS = 6
+_SILENT = 4
+_COMPARISONS = {
+    (DOMAIN, "Threshold"),
+    *(("", op) for op in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")),
+}
 
 
-def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """Load a model in stock onnxruntime, one thread, without its warnings."""
+def session(model: onnx.ModelProto, what: str = "the model") -> onnxruntime.InferenceSession:
+    """Load a model in stock onnxruntime, one thread, without its warnings.
+
+    Raises UserError, which calls the model `what`, where onnxruntime does not take it.
+    """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = _SILENT
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options)
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options)
+    except Exception as error:  # onnxruntime has a dozen exceptions without a common base
+        raise _not_run(what, error) from error
+
+
+def _run(loaded: onnxruntime.InferenceSession, what: str, x: np.ndarray) -> list[np.ndarray]:
+    try:
+        outputs: list[np.ndarray] = loaded.run(None, {loaded.get_inputs()[0].name: x})
+    except Exception as error:  # as above
+        raise _not_run(what, error) from error
+    return outputs
+
+
+def _not_run(what: str, error: Exception) -> UserError:
+    said = " ".join(str(error).split()).rstrip(".")
+    return UserError(
+        f"onnxruntime, which every pass is checked with, cannot run {what} ({said}); "
+        "see that the model runs there first"
+    )
 
 
 def check_inputs(model: onnx.ModelProto) -> list[np.ndarray]:
@@ -41,12 +68,11 @@ def check_pass(
     A pass may reorder float sums, and an activation that lies on its threshold may then take the
     other sign: on such an input the outputs may differ, but not on most inputs.
     """
-    old, new = session(_with_decisions(before)), session(after)
+    old, new = session(_with_decisions(before)), session(after, f"the graph after pass {name}")
     crossed = []
     for index, x in enumerate(inputs):
-        feed = {before.graph.input[0].name: x}
-        expected, *decisions = old.run(None, feed)
-        (found,) = new.run(None, feed)
+        expected, *decisions = _run(old, "the model", x)
+        (found,) = _run(new, f"the graph after pass {name}", x)
         difference = _relative_difference(expected, found)
         if difference <= _TOLERANCE:
             continue
@@ -81,26 +107,31 @@ def _relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
 
 def _near_threshold(x: np.ndarray, threshold: np.ndarray) -> bool:
     """Whether reordered sums could move an element of x across its threshold."""
-    distance = np.abs(x - threshold)
-    return bool((distance <= _TOLERANCE * np.abs(x).max(initial=0.0)).any())
+    x, threshold = x.astype(np.float64), threshold.astype(np.float64)
+    largest = np.abs(x).max(initial=0.0, where=np.isfinite(x))
+    with np.errstate(invalid="ignore"):
+        return bool((np.abs(x - threshold) <= _TOLERANCE * largest).any())
 
 
 def _with_decisions(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model, with both sides of every comparison as further outputs."""
     extended = onnx.ModelProto()
     extended.CopyFrom(model)
-    given = {value.name for value in extended.graph.output}
-    sides = [
-        name
-        for node in model.graph.node
-        if (node.domain == DOMAIN and node.op_type == "Threshold")
-        or (node.domain == "" and node.op_type in ("GreaterOrEqual", "LessOrEqual"))
-        for name in node.input[:2]
-    ]
+    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    prefix = "decision"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    zero = f"{prefix}zero"
+    extended.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), zero))
+    sides = []
+    for node in model.graph.node:
+        if (node.domain, node.op_type) in _COMPARISONS:
+            sides += node.input
+        elif (node.domain, node.op_type) == ("", "Sign"):
+            sides += [node.input[0], zero]
     # An output may stand once and must be computed: copies make both true.
     for index, name in enumerate(sides):
-        copy = f"decision_{index}"
-        assert copy not in given
+        copy = f"{prefix}{index}"
         extended.graph.node.append(onnx.helper.make_node("Identity", [name], [copy]))
         extended.graph.output.append(onnx.ValueInfoProto(name=copy))
     return extended

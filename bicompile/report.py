@@ -4,10 +4,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from bicompile.ops import DOMAIN
-
-_DECISION = "bicompile.decision"
-_LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+from bicompile.passes.graph import BINARY, DECISION, LAYER, LOOKS_BINARY
 
 
 @dataclass(frozen=True)
@@ -31,15 +28,10 @@ def read_layers(model: onnx.ModelProto) -> list[Layer]:
     """The layers of a lowered model, in its order; the planes of one binary layer count once."""
     layers: dict[str, Layer] = {}
     for node in model.graph.node:
-        if node.op_type not in _LAYER_OPS and node.domain != DOMAIN:
-            continue
         notes = {note.key: note.value for note in node.metadata_props}
-        decision = notes.get(_DECISION)
-        if decision is None:
+        kind, _, reason = notes.get(DECISION, "").partition(": ")
+        if not reason:
             continue
-        kind, _, reason = decision.partition(": ")
-        name = notes.get("bicompile.layer", node.name)
-        layers.setdefault(
-            name, Layer(name, kind == "binary", reason, "weights are binary" in reason)
-        )
+        name = notes.get(LAYER, node.name)
+        layers.setdefault(name, Layer(name, kind == BINARY, reason, kind == LOOKS_BINARY))
     return list(layers.values())

@@ -3,11 +3,13 @@
 For b, w ∈ {±1}^K packed as bits, b·w = K − 2·popcount(b xor w). The scales come out of the sum only
 where they are constant along it, so the conditions are, in the order checked:
 
-1. the layer is a MatMul with a matrix, a 1x1 or 2-d convolution of one group, or a Gemm;
-2. the weights are constant and every one of them is +1 or −1;
-3. the input is a sum of ±1 tensors with scales and constants (see binary_sum);
-4. every scale is constant along what the layer sums over;
-5. every threshold is one number per channel.
+1. the weights are constant float32 and every one of them is +1 or −1;
+2. the layer is a MatMul with a matrix, a 1x1 or 2-d convolution of one group, or a Gemm;
+3. the bias, where there is one, is constant;
+4. the input is a sum of ±1 tensors with scales and finite constants (see binary_sum);
+5. none of the ±1 tensors was broadcast after its comparison;
+6. every scale is constant along what the layer sums over;
+7. every threshold is one number per channel.
 
 A layer that fails one stays as it is, and its node says which under `bicompile.decision`. Zero
 padding of a convolution adds nothing to any term: BinaryConv2d sums over what is inside, and c·w
@@ -29,11 +31,15 @@ from bicompile.passes.binary_sum import (
     read_binary_sum,
 )
 from bicompile.passes.graph import (
+    BINARY,
     DECISION,
+    FLOAT,
     LAYER,
+    LOOKS_BINARY,
     Builder,
     constant,
     ints,
+    names_in,
     produced_by,
     replace,
     shape_of,
@@ -48,7 +54,8 @@ class _Layer:
     weights: np.ndarray
     """(O, …, C): channels last."""
     perm: tuple[int, ...]
-    bias: ir.Value | None
+    bias: np.ndarray | None
+    """Shaped to broadcast against the output."""
 
     @property
     def channels(self) -> int:
@@ -57,7 +64,9 @@ class _Layer:
     @property
     def is_linear(self) -> bool:
         """Whether every output position sees one input position."""
-        return math.prod(self.weights.shape[1:-1]) == 1 and not any(self.window[1])
+        strides, pads, _ = self.window
+        unmoved = all(stride == 1 for stride in strides) and not any(pads)
+        return math.prod(self.weights.shape[1:-1]) == 1 and unmoved
 
     @property
     def window(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -80,28 +89,41 @@ class _Layer:
 
 def binary_layers(model: ir.Model) -> None:
     """Apply the rewrite of this file to every layer, and note every decision on its node."""
+    names = names_in(model.graph)
     for node in list(model.graph):
-        if produced_by(node.outputs[0], "Conv", "MatMul", "Gemm") is None:
+        if produced_by(node.outputs[0], "Conv", "ConvTranspose", "MatMul", "Gemm") is None:
             continue
+        kind = FLOAT
         try:
-            _rewrite(_read_layer(node))
+            weights = _read_weights(node)
+            kind = LOOKS_BINARY
+            _rewrite(_read_layer(node, weights), names)
         except NotBinaryError as reason:
-            node.metadata_props[DECISION] = f"float: {reason}"
+            node.metadata_props[DECISION] = f"{kind}: {reason}"
 
 
-def _read_layer(node: ir.Node) -> _Layer:
+def _read_weights(node: ir.Node) -> np.ndarray:
     weights = constant(node.inputs[1])
     if weights is None:
         raise NotBinaryError("its weights are not constant")
-    if not (np.abs(weights) == 1).all():
+    if weights.dtype != np.float32:
+        raise NotBinaryError(f"its weights are {weights.dtype}, float32 is needed")
+    if not weights.size or not (np.abs(weights) == 1).all():
         raise NotBinaryError(_weights_found(weights))
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    rank = len(shape_of(node.inputs[0])) if node.inputs[0] is not None else 0
+    return weights
+
+
+def _read_layer(node: ir.Node, weights: np.ndarray) -> _Layer:
+    assert node.inputs[0] is not None
+    rank = len(shape_of(node.inputs[0]))
+    bias = _read_bias(node, trailing=rank - 2 if node.op_type == "Conv" else 0)
+    if node.op_type == "ConvTranspose":
+        raise NotBinaryError("a transposed convolution has no binary kernel")
     if node.op_type == "Conv":
         group = node.attributes.get("group")
         if group is not None and group.as_int() != 1:
             raise NotBinaryError(
-                f"its weights are binary, but it has {group.as_int()} groups, so a sum has only "
+                f"it has {group.as_int()} groups, so a sum has only "
                 f"{math.prod(weights.shape[1:])} products: float arithmetic with ±1 weights"
             )
         auto_pad = node.attributes.get("auto_pad")
@@ -113,11 +135,10 @@ def _read_layer(node: ir.Node) -> _Layer:
                 f"its kernel is {'x'.join(map(str, kernel))}, 1x1 and 2-d are known"
             )
         layer = _Layer(node, np.moveaxis(weights, 1, -1), (0, *range(2, rank), 1), bias)
-        strides, pads, _ = layer.window
-        if len(kernel) != 2 and (any(s != 1 for s in strides) or any(pads)):
-            raise NotBinaryError(
-                "a 1x1 convolution with strides or pads over one axis is not known"
-            )
+        if len(kernel) != 2 and not layer.is_linear:
+            raise NotBinaryError("only 2-d convolutions may have strides or pads")
+        if min(layer.window[1]) < 0:
+            raise NotBinaryError("its padding is negative")
         return layer
     if weights.ndim != 2:
         raise NotBinaryError(f"its weights have {weights.ndim} axes, a matrix is needed")
@@ -136,14 +157,31 @@ def _read_layer(node: ir.Node) -> _Layer:
 def _weights_found(weights: np.ndarray) -> str:
     values = np.unique(weights)
     if values.size <= 3:
-        return f"its weights are {', '.join(f'{v:g}' for v in values)}, ±1 is needed"
+        found = ", ".join(f"{v:g}" for v in values) or "none"
+        return f"its weights are {found}, ±1 is needed"
     return f"its weights take {values.size} values, ±1 is needed"
 
 
-def _rewrite(layer: _Layer) -> None:
+def _read_bias(node: ir.Node, *, trailing: int) -> np.ndarray | None:
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return None
+    bias = constant(node.inputs[2])
+    if bias is None:
+        raise NotBinaryError("its bias is not constant")
+    return bias.reshape((*bias.shape, *[1] * trailing))
+
+
+def _rewrite(layer: _Layer, names: set[str]) -> None:
     node = layer.node
     activation = read_binary_sum(node.inputs[0])
-    for scale, _ in activation.terms:
+    assert node.inputs[0] is not None
+    shape = shape_of(node.inputs[0])
+    for scale, sign in activation.terms:
+        if shape_of(sign.x) != shape:
+            raise NotBinaryError(
+                f"{sign.x.name} of shape {shape_of(sign.x)} was broadcast to {shape}; compare the "
+                "whole tensor"
+            )
         if not constant_along(scale, layer.summed_axes):
             assert scale is not None
             raise NotBinaryError(
@@ -151,7 +189,7 @@ def _rewrite(layer: _Layer) -> None:
                 "over; a popcount cannot factor it"
             )
     thresholds = [_per_channel(sign, layer) for _, sign in activation.terms]
-    build = Builder(node, node.name or node.op_type)
+    build = Builder(node, names)
     packed = build.constant("weights", pack_bits(layer.weights.reshape(_weight_shape(layer))))
     result_shape = shape_of(node.outputs[0])
     total: ir.Value | None = None
@@ -165,7 +203,8 @@ def _rewrite(layer: _Layer) -> None:
         shift = build.constant("shift", _constant_part(layer, activation.constants))
         total = build.node("Add", [total, shift], result_shape, label="Shifted")
     if layer.bias is not None:
-        total = build.node("Add", [total, _bias(build, layer)], result_shape, label="Biased")
+        bias = build.constant("bias", layer.bias)
+        total = build.node("Add", [total, bias], result_shape, label="Biased")
     replace(node, total)
 
 
@@ -209,10 +248,8 @@ def _product(
     attributes: dict[str, Any] = {"channels": layer.channels}
     if not layer.is_linear:
         attributes |= {"strides": strides, "pads": pads, "dilations": dilations}
-    if layer.is_linear and any(stride != 1 for stride in strides):
-        raise NotBinaryError("a 1x1 convolution with strides is not known")
     op = "BinaryLinear" if layer.is_linear else "BinaryConv2d"
-    decision = f"binary: {op}, {math.prod(layer.weights.shape[1:])} products a sum"
+    decision = f"{BINARY}: {op}, {math.prod(layer.weights.shape[1:])} products a sum"
     product = build.node(
         op,
         [bits, packed],
@@ -263,12 +300,3 @@ def _convolve(c: np.ndarray, layer: _Layer) -> np.ndarray:
     )[:, ::sh, ::sw, :, ::dh, ::dw]
     result: np.ndarray = np.einsum("nhwcij,oijc->nhwo", windows, layer.weights.astype(np.float64))
     return result
-
-
-def _bias(build: Builder, layer: _Layer) -> ir.Value:
-    """The bias, shaped to broadcast against the output."""
-    bias = constant(layer.bias)
-    if bias is None:
-        raise NotBinaryError("its bias is not constant")
-    trailing = len(layer.perm) - 2 if layer.node.op_type == "Conv" else 0
-    return build.constant("bias", bias.reshape(*bias.shape, *[1] * trailing))

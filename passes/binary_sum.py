@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from bicompile.passes.graph import constant, produced_by, scalar, shape_of
+from bicompile.passes.graph import constant, is_float32, produced_by, scalar, shape_of
+
+_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def read_sign(value: ir.Value | None) -> Sign | None:
     if comparison is None:
         return None
     x, theta = comparison.inputs[0], constant(comparison.inputs[1])
-    if x is None or theta is None:
+    if x is None or theta is None or not is_float32(x):
         return None
     return Sign(x, theta, comparison.op_type == "GreaterOrEqual")
 
@@ -46,32 +48,42 @@ def read_sign(value: ir.Value | None) -> Sign | None:
 def read_binary_sum(value: ir.Value | None) -> BinarySum:
     """Take `value` apart; raises NotBinaryError, which names the part that stands in the way."""
     found = BinarySum()
-    _read(value, found, negative=False)
+    parts = [(value, False)]
+    for _ in range(_MOST_PARTS):
+        if not parts:
+            break
+        parts += reversed(_read(*parts.pop(), found))
+    if parts:
+        raise NotBinaryError(f"its input {_describe(value)} is a sum of more than a few parts")
     if not found.terms:
         raise NotBinaryError("its input is constant")
     return found
 
 
-def _read(value: ir.Value | None, found: BinarySum, *, negative: bool) -> None:
+def _read(
+    value: ir.Value | None, negative: bool, found: BinarySum
+) -> list[tuple[ir.Value | None, bool]]:
+    """Add a term or a constant to what was found, or return the two parts of a sum."""
     array = constant(value)
     if array is not None:
+        if not np.isfinite(array).all():
+            raise NotBinaryError(f"the constant {_describe(value)} in its input is not finite")
         found.constants.append(-array if negative else array)
-        return
+        return []
+    node = produced_by(value, "Add", "Sub", "Mul")
+    if node is not None and node.op_type != "Mul":
+        first, second = node.inputs
+        return [(first, negative), (second, negative ^ (node.op_type == "Sub"))]
     sign = read_sign(value)
     if sign is not None and not negative:
         found.terms.append((None, sign))
-        return
-    node = produced_by(value, "Add", "Sub", "Mul")
-    if node is not None and node.op_type == "Mul" and not negative:
+        return []
+    if node is not None and not negative:
         for scale, factor in (node.inputs, reversed(node.inputs)):
             sign = read_sign(factor)
             if sign is not None and scale is not None:
                 found.terms.append((scale, sign))
-                return
-    if node is not None and node.op_type != "Mul":
-        _read(node.inputs[0], found, negative=negative)
-        _read(node.inputs[1], found, negative=negative ^ (node.op_type == "Sub"))
-        return
+                return []
     raise NotBinaryError(f"its input {_describe(value)} is not a sum of ±1 tensors with scales")
 
 

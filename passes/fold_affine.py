@@ -2,23 +2,33 @@
 
 (x + a)·k → x·k + a·k;  (x·a)·k → x·(a·k);  (x + a) + b → x + (a + b);  (x + y + a) stays.
 
-Conditions: a, b, k constant, and the inner result used nowhere else. Constants are combined in
-float64. Where broadcasting would make the combined constant larger than x the chain is left.
+Conditions: float32; a, b, k constant, and the inner result used nowhere else. Constants are
+combined in float64. Where broadcasting would make the combined constant larger than x, or the
+combined constant overflows or vanishes in float32, the chain is left.
 """
 
 import numpy as np
 import onnx_ir as ir
 
-from bicompile.passes.graph import Builder, constant, produced_by, replace, shape_of
+from bicompile.passes.graph import (
+    Builder,
+    constant,
+    is_float32,
+    names_in,
+    produced_by,
+    replace,
+    shape_of,
+)
 
 
 def fold_affine(model: ir.Model) -> None:
     """Apply the rewrites of this file until none applies."""
+    names = names_in(model.graph)
     changed = True
     while changed:
         changed = False
         for node in list(model.graph):
-            changed |= _fold(node)
+            changed |= _fold(node, names)
 
 
 def _split(node: ir.Node | None) -> tuple[ir.Value, np.ndarray] | None:
@@ -33,7 +43,16 @@ def _split(node: ir.Node | None) -> tuple[ir.Value, np.ndarray] | None:
     return None
 
 
-def _fold(node: ir.Node) -> bool:
+def _combine(product: bool, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+    """The product or sum as float32, or None where float32 does not hold it."""
+    with np.errstate(all="ignore"):
+        exact = first * second if product else first + second
+        combined: np.ndarray = exact.astype(np.float32)
+    vanished = (np.abs(combined) < np.finfo(np.float32).tiny) & (first != 0) & (second != 0)
+    return combined if np.isfinite(combined).all() and not (product and vanished.any()) else None
+
+
+def _fold(node: ir.Node, names: set[str]) -> bool:
     outer_op = node.op_type
     outer = _split(produced_by(node.outputs[0], "Mul", "Add"))
     if outer is None or node.graph is None:
@@ -47,26 +66,19 @@ def _fold(node: ir.Node) -> bool:
         return False
     x, inner_constant = inner
     shape = shape_of(node.outputs[0])
-    if shape_of(x) != shape:
+    combined = _combine(outer_op == "Mul", inner_constant, outer_constant)
+    if shape_of(x) != shape or not is_float32(x) or combined is None:
         return False
-    build = Builder(node, node.name or outer_op)
+    build = Builder(node, names)
     if inner_node.op_type == outer_op:
-        combine = np.multiply if outer_op == "Mul" else np.add
-        combined = combine(inner_constant, outer_constant)
         folded = build.node(
-            outer_op,
-            [x, build.constant("folded", combined.astype(np.float32))],
-            shape,
-            label="Folded",
+            outer_op, [x, build.constant("folded", combined)], shape, label="Folded"
         )
     else:
-        scale, shift = outer_constant, inner_constant * outer_constant
-        scaled = build.node(
-            "Mul", [x, build.constant("scale", scale.astype(np.float32))], shape, label="Scale"
-        )
-        folded = build.node(
-            "Add", [scaled, build.constant("shift", shift.astype(np.float32))], shape, label="Shift"
-        )
+        scale = build.constant("scale", outer_constant.astype(np.float32))
+        scaled = build.node("Mul", [x, scale], shape, label="Scale")
+        shift = build.constant("shift", combined)
+        folded = build.node("Add", [scaled, shift], shape, label="Shift")
     node_graph = node.graph
     replace(node, folded)
     node_graph.remove(inner_node, safe=True)

@@ -1,17 +1,26 @@
 """BatchNormalization(x; γ, β, μ, σ²) → x·k + (β − μ·k), with k = γ / √(σ² + ε) per channel.
 
-Conditions: inference form, all four parameters constant. γ may be negative or zero. Anything else
-is left as it is.
+Conditions: float32, inference form, all four parameters constant, k and the sum finite. γ may be
+negative or zero. Anything else is left as it is.
 """
 
 import numpy as np
 import onnx_ir as ir
 
-from bicompile.passes.graph import Builder, constant, produced_by, replace, shape_of
+from bicompile.passes.graph import (
+    Builder,
+    constant,
+    is_float32,
+    names_in,
+    produced_by,
+    replace,
+    shape_of,
+)
 
 
 def fold_batch_norm(model: ir.Model) -> None:
     """Apply the rewrite of this file to every batch normalization."""
+    names = names_in(model.graph)
     for node in list(model.graph):
         if produced_by(node.outputs[0], "BatchNormalization") is None:
             continue
@@ -21,21 +30,25 @@ def fold_batch_norm(model: ir.Model) -> None:
             continue
         gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
         epsilon = node.attributes.get("epsilon")
-        scale = gamma / np.sqrt(variance + (1e-5 if epsilon is None else epsilon.as_float()))
-        shift = beta - mean * scale
+        with np.errstate(all="ignore"):
+            scale = gamma / np.sqrt(variance + (1e-5 if epsilon is None else epsilon.as_float()))
+            shift = beta - mean * scale
+            scale, shift = scale.astype(np.float32), shift.astype(np.float32)
         x = node.inputs[0]
         assert x is not None
+        if not is_float32(x) or not np.isfinite([scale, shift]).all():
+            continue
         shape = shape_of(x)
         per_channel = (1, -1, *[1] * (len(shape) - 2))
-        build = Builder(node, node.name or "BatchNormalization")
+        build = Builder(node, names)
         product = build.node(
             "Mul",
-            [x, build.constant("scale", scale.astype(np.float32).reshape(per_channel))],
+            [x, build.constant("scale", scale.reshape(per_channel))],
             shape,
         )
         shifted = build.node(
             "Add",
-            [product, build.constant("shift", shift.astype(np.float32).reshape(per_channel))],
+            [product, build.constant("shift", shift.reshape(per_channel))],
             shape,
         )
         replace(node, shifted)

@@ -1,13 +1,15 @@
 """What the passes share: looking at a graph and adding nodes to it."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from itertools import chain, count
 
 import numpy as np
 import onnx_ir as ir
 
 DECISION = "bicompile.decision"
-"""Metadata key of a convolution, matmul or Gemm: `binary: …` or `float: …` with the reason."""
+"""Metadata key of a convolution, matmul or Gemm: BINARY, FLOAT or LOOKS_BINARY, `: `, reason."""
+
+BINARY, FLOAT, LOOKS_BINARY = "binary", "float", "float with ±1 weights"
 
 LAYER = "bicompile.layer"
 """Metadata key of a binary node: the name of the layer that it computes a plane of."""
@@ -22,9 +24,11 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
 
 
 def scalar(value: ir.Value | None) -> float | None:
-    """The number in a constant of one element, or None."""
+    """The number in a float32 constant of one element, or None."""
     array = constant(value)
-    return float(array.reshape(())) if array is not None and array.size == 1 else None
+    if array is None or array.size != 1 or array.dtype != np.float32:
+        return None
+    return float(array.reshape(()))
 
 
 def produced_by(value: ir.Value | None, *op_types: str) -> ir.Node | None:
@@ -37,9 +41,13 @@ def produced_by(value: ir.Value | None, *op_types: str) -> ir.Node | None:
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:
     """The static shape of a value; load_model made sure that every value has one."""
-    if value.shape is None or not value.shape.is_static():
-        raise ValueError(f"the shape of {value.name} is not static")
+    assert value.shape is not None
     return tuple(int(dim) for dim in value.shape)
+
+
+def is_float32(value: ir.Value) -> bool:
+    """Whether a value is float32: what the domain and the passes compute in."""
+    return bool(value.dtype == ir.DataType.FLOAT)
 
 
 def ints(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
@@ -48,21 +56,31 @@ def ints(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
     return tuple(default) if attribute is None else tuple(attribute.as_ints())
 
 
-class Builder:
-    """Adds nodes before an anchor; their names start with `scope`, and shapes are given by hand."""
+def names_in(graph: ir.Graph) -> set[str]:
+    """Every name that a new node or value may not take."""
+    names = {value.name for value in (*graph.inputs, *graph.initializers.values())}
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        names.add(node.name)
+        names.update(value.name for value in (*node.inputs, *node.outputs) if value is not None)
+    return {name for name in names if name is not None}
 
-    def __init__(self, anchor: ir.Node, scope: str) -> None:
-        """Put every new node of this builder before `anchor`."""
+
+class Builder:
+    """Adds nodes before an anchor, named after it; shapes are given by hand."""
+
+    def __init__(self, anchor: ir.Node, taken: set[str]) -> None:
+        """`taken` are the names in the graph (see names_in); what this builder adds joins them."""
         self._anchor = anchor
-        self._scope = scope
+        self._scope = anchor.name or anchor.op_type
+        self._taken = taken
         graph = anchor.graph
         assert isinstance(graph, ir.Graph)
         self._graph = graph
 
     def constant(self, label: str, array: np.ndarray) -> ir.Value:
         """Add an initializer."""
-        name = _unused(f"{self._scope}/{label}", self._graph.initializers)
-        value = ir.val(name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
+        name = self._unused(label)
+        value = ir.val(name, const_value=ir.tensor(np.array(array, order="C"), name=name))
         value.shape = ir.Shape(array.shape)
         value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
         self._graph.register_initializer(value)
@@ -81,10 +99,7 @@ class Builder:
         **attributes: object,
     ) -> ir.Value:
         """Add a node with one output of `shape` and `dtype`; returns that output."""
-        taken = {
-            name for node in self._graph for name in (node.name, *(v.name for v in node.outputs))
-        }
-        name = _unused(f"{self._scope}/{label or op_type}", taken)
+        name = self._unused(label or op_type)
         new = ir.node(
             op_type,
             inputs,
@@ -100,10 +115,12 @@ class Builder:
         self._graph.insert_before(self._anchor, new)
         return output
 
-
-def _unused(name: str, taken: Container[str | None]) -> str:
-    numbered = (f"{name}_{i}" for i in count(1))
-    return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
+    def _unused(self, label: str) -> str:
+        name = f"{self._scope}/{label}"
+        numbered = (f"{name}_{i}" for i in count(1))
+        unused = next(each for each in chain([name], numbered) if each not in self._taken)
+        self._taken.add(unused)
+        return unused
 
 
 def replace(old: ir.Node, new: ir.Value) -> None:

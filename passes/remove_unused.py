@@ -1,4 +1,4 @@
-"""Remove nodes, constants and functions that nothing uses."""
+"""Remove nodes and constants that nothing uses."""
 
 import onnx_ir as ir
 import onnx_ir.passes.common

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tvm import s_tir, tirx
 
+from bicompile.schedules.fused import inlined
 from bicompile.schedules.patches import copied_in_runs
 from bicompile.schedules.popcount_gemm import tiled
 from bicompile.schedules.threshold import packed_by_eight
@@ -13,14 +14,15 @@ KIND = "bicompile.kind"
 Rule = Callable[[tirx.PrimFunc, str], s_tir.Schedule]
 
 RULES: dict[str, Rule] = {
+    "": inlined,
     "patches": copied_in_runs,
     "popcount_gemm": tiled,
     "threshold": packed_by_eight,
 }
-"""The rule for a nest by its kind. Nests without a kind are LLVM's to vectorize."""
+"""The rule for a nest by its kind; float kernels have none."""
 
 
 def schedule(function: tirx.PrimFunc, arch: str) -> tirx.PrimFunc:
     """Schedule one kernel for an architecture ("aarch64" or "x86_64")."""
-    rule = RULES.get(str(function.attrs.get(KIND, "")))
-    return function if rule is None else rule(function, arch).mod["main"]
+    rule = RULES[str(function.attrs.get(KIND, ""))]
+    return rule(function, arch).mod["main"]

@@ -1,0 +1,103 @@
+"""Float kernels as fusion leaves them: a chain of small nests with a buffer between each two.
+
+Elementwise nests are inlined into whoever reads them, so that one pass over the data is left and
+nothing between is stored. A sum whose terms lie side by side in memory goes through four partial
+sums, since float addition may not be reordered by LLVM; a sum along another axis walks the
+contiguous axis innermost. Vectorizing what is left is LLVM's work.
+"""
+
+from tvm import s_tir, tirx
+from tvm.s_tir.schedule import SBlockRV, ScheduleError
+
+_PARTIAL_SUMS = 4
+_LANES = (8, 4)
+_SUMMED = tirx.IterVar.CommReduce
+
+
+def inlined(function: tirx.PrimFunc, _arch: str) -> s_tir.Schedule:
+    """Inline what can be, then order the loops of the sums that stay."""
+    schedule = s_tir.Schedule(function)
+    for block in _blocks(schedule):
+        if not _is_sum(schedule, block) and not _feeds_a_product(schedule, block):
+            try:
+                schedule.compute_inline(block)
+            except ScheduleError:
+                continue  # the kernel's output, or read by a nest that cannot take it
+    for block in _blocks(schedule):
+        if _is_sum(schedule, block):
+            _order_sum(schedule, block)
+        else:
+            _vectorize(schedule, block)
+    return schedule
+
+
+def _feeds_a_product(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether a sum reads it many times: what pads a convolution is computed once, then read."""
+    return any(
+        _is_sum(schedule, consumer) and len(schedule.get(consumer).reads) > 1
+        for consumer in schedule.get_consumers(block)
+    )
+
+
+def _vectorize(schedule: s_tir.Schedule, block: SBlockRV) -> None:
+    *_, last = schedule.get_loops(block)
+    extent = int(schedule.get(last).extent)
+    lanes = next((lanes for lanes in _LANES if extent % lanes == 0), None)
+    if lanes is not None:
+        _, inner = schedule.split(last, [None, lanes])
+        schedule.vectorize(inner)
+
+
+def _blocks(schedule: s_tir.Schedule) -> list[SBlockRV]:
+    return list(schedule.get_child_blocks(schedule.get_sblock("root", func_name="main")))
+
+
+def _is_sum(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    return any(axis.iter_type == _SUMMED for axis in schedule.get(block).iter_vars)
+
+
+def _order_sum(schedule: s_tir.Schedule, block: SBlockRV) -> None:
+    axes = schedule.get(block).iter_vars
+    loops = schedule.get_loops(block)
+    if len(loops) != len(axes):
+        return  # already nested in another way
+    summed = [loop for loop, axis in zip(loops, axes, strict=True) if axis.iter_type == _SUMMED]
+    spatial = [loop for loop in loops if loop not in summed]
+    last = _contiguous_axis(schedule, block)
+    if last is None:
+        return
+    if loops[last] not in summed:
+        innermost = loops[last]
+        outer = [loop for loop in spatial if loop is not innermost]
+        schedule.reorder(*outer, *summed, innermost)
+        schedule.decompose_reduction(block, summed[0])
+        return
+    schedule.reorder(*spatial, *summed)
+    sum_loop = schedule.fuse(*summed)
+    extent = int(schedule.get(sum_loop).extent)
+    if extent % _PARTIAL_SUMS or extent == _PARTIAL_SUMS:
+        schedule.decompose_reduction(block, sum_loop)
+        return
+    _, lane = schedule.split(sum_loop, [None, _PARTIAL_SUMS])
+    partial = schedule.rfactor(lane, factor_axis=len(spatial))
+    *_, steps, lane = schedule.get_loops(partial)
+    if len(summed) == 1:  # TVM refuses fused axes here; LLVM finds the four lanes by itself
+        schedule.vectorize(lane)
+    schedule.decompose_reduction(partial, steps)
+
+
+def _contiguous_axis(schedule: s_tir.Schedule, block: SBlockRV) -> int | None:
+    """The axis that indexes the last dimension of the largest tensor read."""
+    body = schedule.get(block)
+    largest = max(body.reads, key=lambda region: _elements(region.source), default=None)
+    if largest is None:
+        return None
+    index = largest.region[-1].min
+    return next((i for i, axis in enumerate(body.iter_vars) if axis.var.same_as(index)), None)
+
+
+def _elements(buffer: tirx.Var) -> int:
+    count = 1
+    for dimension in buffer.ty.shape:
+        count *= int(dimension)
+    return count

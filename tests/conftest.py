@@ -1,0 +1,95 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import networks
+import onnx
+import pytest
+from hypothesis import settings
+
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew-goldens", action="store_true", help="write the golden texts anew")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with the golden one of that name beside the test.
+
+    `--renew-goldens` writes it instead.
+    """
+    folder = request.path.parent / "goldens"
+
+    def compare(name: str, text: str) -> None:
+        path = folder / f"{name}.txt"
+        if request.config.getoption("renew_goldens"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        assert text == path.read_text(), f"{path} is another; if the new text is right, renew it"
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network of widths 0 and 1, with norms, thresholds and alphas of both signs."""
+    import torch
+
+    from bicompile.model.checkpoint import save_checkpoint
+    from bicompile.model.config import NetworkConfig
+    from bicompile.model.network import BiFSMNv2
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = NetworkConfig(front=3, hidden=20, memory=9, blocks=2, widths=(0, 1))
+        network = BiFSMNv2(config)
+        for name, value in network.state_dict().items():
+            if "running_var" in name:
+                value.uniform_(0.5, 2)
+            elif "alpha" in name:
+                value.uniform_(0.3, 1.5).mul_(torch.randn(()).sign())
+            elif "num_batches" not in name and ("norm" in name or "activation" in name):
+                value.normal_(0, 0.5)
+        network.front.norm1.running_mean.fill_(-10)
+        network.front.norm1.running_var.fill_(400)
+    path = tmp_path_factory.mktemp("checkpoints") / "small.safetensors"
+    save_checkpoint(path, network, {"epochs": 0})
+    return path
+
+
+@pytest.fixture(scope="session")
+def traced_onnx(small_checkpoint: Path) -> Path:
+    """Width 0 of the small checkpoint, traced; for reading only."""
+    from bicompile.trace import trace
+
+    path = small_checkpoint.with_name("width0.onnx")
+    trace(small_checkpoint, path, width=0)
+    return path
+
+
+@pytest.fixture(scope="session")
+def keyword_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small binary network that takes clips, as an ONNX file."""
+    path = tmp_path_factory.mktemp("models") / "keywords.onnx"
+    onnx.save(networks.keyword_network(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def compiled_folder(keyword_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network compiled for cortex-a53; for reading only."""
+    return compiled(keyword_onnx, "cortex-a53", tmp_path_factory.mktemp("compiled") / "artifact")
+
+
+@pytest.fixture(scope="session")
+def host_folder(keyword_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network compiled for this machine; for reading only."""
+    return compiled(keyword_onnx, "host", tmp_path_factory.mktemp("compiled") / "artifact")
+
+
+def compiled(model: Path, target: str, out: Path) -> Path:
+    import bicompile
+
+    return bicompile.compile(model, target=target, out=out).folder

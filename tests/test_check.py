@@ -1,0 +1,140 @@
+import numpy as np
+import onnx
+import pytest
+from graphs import inferred
+from networks import binarized, float_network, keyword_network, model_of
+from onnx import helper, numpy_helper
+
+from bicompile.check import check_inputs, check_pass, session
+from bicompile.errors import UserError
+
+JUST_ABOVE_HALF = float(np.nextafter(np.float32(0.5), np.float32(1)))
+
+
+def changed(model: onnx.ModelProto, constant: str, value: object) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (tensor,) = [t for t in copy.graph.initializer if t.name == constant]
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32), constant))
+    return copy
+
+
+def steps(threshold: float, gain: float = 1.0, count: int = 4) -> onnx.ModelProto:
+    """gain · sign(x − threshold)."""
+    constants = {"one": 1, "minus": -1, "threshold": threshold, "gain": gain}
+    nodes = [
+        *binarized("x", "threshold", "a"),
+        helper.make_node("Mul", ["a", "gain"], ["y"], "amplify"),
+    ]
+    arrays = {name: np.float32(value) for name, value in constants.items()}
+    return model_of(nodes, arrays, x=(1, count), y=(1, count))
+
+
+def ones(count: int = 4) -> list[np.ndarray]:
+    return [np.ones((1, count), np.float32)] * 4
+
+
+def test_inputs_are_always_the_same_and_of_three_magnitudes() -> None:
+    first, second = check_inputs(float_network()), check_inputs(float_network())
+    np.testing.assert_array_equal(first, second)
+    assert {x.shape for x in first} == {(1, 6)}
+    assert first[0].std() * 10 < first[2].std()
+
+
+def test_the_same_graph_passes() -> None:
+    model = inferred(keyword_network())
+    check_pass("nothing", model, model, check_inputs(model))
+
+
+def test_a_wrong_pass_is_caught_and_named() -> None:
+    model = float_network()
+    wrong = changed(model, "weights", numpy_helper.to_array(model.graph.initializer[0]) * 1.001)
+    with pytest.raises(UserError) as caught:
+        check_pass("clumsy", model, wrong, check_inputs(model))
+    said = str(caught.value)
+    assert said.startswith("pass clumsy changed what the model computes: output y differs by 0.001")
+    assert "on check input 0" in said
+
+
+def test_reordered_sums_pass() -> None:
+    model = float_network()
+    close = changed(model, "weights", numpy_helper.to_array(model.graph.initializer[0]) * 1.000001)
+    check_pass("reorder", model, close, check_inputs(model))
+
+
+def test_a_sign_that_turns_at_its_threshold_is_tolerated_on_one_input() -> None:
+    inputs = ones()
+    inputs[1] = np.float32([[1, 2, 3, 0.5]])
+    check_pass("reorder", steps(0.5), steps(JUST_ABOVE_HALF), inputs)
+
+
+def test_a_sign_that_turns_on_most_inputs_is_not_tolerated() -> None:
+    inputs = [np.float32([[1, 2, 3, 0.5]])] * 4
+    with pytest.raises(UserError, match="pass reorder changed what the model computes"):
+        check_pass("reorder", steps(0.5), steps(JUST_ABOVE_HALF), inputs)
+
+
+def test_a_sign_that_turns_far_from_its_threshold_is_not_tolerated() -> None:
+    inputs = ones()
+    inputs[1] = np.float32([[1, 2, 3, 0.6]])
+    with pytest.raises(UserError, match="on check input 1"):
+        check_pass("clumsy", steps(0.5), steps(0.7), inputs)
+
+
+def test_a_nan_or_infinity_that_appears_is_caught() -> None:
+    for bad in (np.nan, np.inf):
+        with pytest.raises(UserError, match="differs by inf"):
+            check_pass("clumsy", steps(0.5), steps(0.5, gain=bad), ones())
+
+
+def test_nan_and_infinity_that_were_there_before_pass() -> None:
+    for bad in (np.nan, np.inf):
+        check_pass("nothing", steps(0.5, gain=bad), steps(0.5, gain=bad), ones())
+
+
+def test_a_sign_op_counts_as_a_threshold_at_zero() -> None:
+    def model(shift: float) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("Add", ["x", "shift"], ["v"]),
+            helper.make_node("Sign", ["v"], ["y"]),
+        ]
+        return model_of(nodes, {"shift": np.float32(shift)}, x=(1, 4), y=(1, 4))
+
+    inputs = ones()
+    inputs[1] = np.float32([[1, 2, 3, 1e-7]])
+    check_pass("reorder", model(0), model(-2e-7), inputs)
+
+
+def test_integers_may_be_compared() -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["integer"], to=onnx.TensorProto.INT8),
+        *binarized("integer", "threshold", "y"),
+    ]
+    constants = {"one": np.float32(1), "minus": np.float32(-1), "threshold": np.int8(-100)}
+    model = model_of(nodes, constants, x=(1, 4), y=(1, 4))
+    check_pass("nothing", model, model, ones())
+
+
+def test_values_may_have_any_name() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["decision0"]),
+        *binarized("decision0", "threshold", "y"),
+    ]
+    constants = {"one": np.float32(1), "minus": np.float32(-1), "threshold": np.float32(0.5)}
+    model = model_of(nodes, constants, x=(1, 4), y=(1, 4))
+    check_pass("nothing", model, model, ones())
+
+
+def test_a_model_that_onnxruntime_refuses_is_refused_in_one_sentence() -> None:
+    model = float_network()
+    model.ir_version = 1000
+    with pytest.raises(UserError, match=r"^onnxruntime, .* cannot run the model") as caught:
+        session(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pass_that_leaves_a_graph_that_does_not_run_is_named() -> None:
+    model = float_network()
+    broken = changed(model, "weights", np.ones((7, 5)))
+    with pytest.raises(UserError, match="cannot run the graph after pass clumsy"):
+        check_pass("clumsy", model, broken, check_inputs(model))
