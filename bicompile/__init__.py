@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bicompile.artifact import Artifact
 
-__all__ = ["compile", "load"]
+__all__ = ["compile", "read"]
 
 
 def compile(  # noqa: A001 - the word a user looks for
@@ -36,7 +36,7 @@ def compile(  # noqa: A001 - the word a user looks for
     return compile_model(str(model), find_target(target), folder, width=width, check=check).artifact
 
 
-def load(folder: str | Path) -> "Artifact":
+def read(folder: str | Path) -> "Artifact":
     """Read an artifact that was compiled before; raises bicompile.errors.UserError."""
     from bicompile.artifact import read_artifact
 

@@ -1,6 +1,7 @@
 """The command line: verbs only. Every verb is a thin shell around a function of the package."""
 
 import errno
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Annotated
 import typer
 
 from bicompile.errors import UserError
+
+_STOPPED = 130  # what typer makes of Ctrl-C
+_OF_TRAINING = ("torch", "safetensors", "scipy")  # packages that only the extra `train` installs
 
 app = typer.Typer(
     add_completion=False,
@@ -74,10 +78,11 @@ def compile_(
 ) -> None:
     """Compile a model to a freestanding object."""
     from bicompile import show
-    from bicompile.pipeline import compile_model
     from bicompile.targets import find_target
 
     processor = find_target(target)
+    from bicompile.pipeline import compile_model  # takes seconds: not before a wrong target is told
+
     with show.working(f"compiling {model} for {target}"):
         compiled = compile_model(model, processor, out, width=width, check=check, dump_ir=dump_ir)
     show.compiled(compiled, as_json=json)
@@ -151,37 +156,43 @@ def targets(
 def main() -> None:
     """Run the command line; exit status 0 good, 1 a check failed, 2 bad input or usage."""
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(arguments)
-    except KeyboardInterrupt:
-        print("bicompile: stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+        app([argument for argument in sys.argv[1:] if argument != "--debug"])
+    except SystemExit as ended:  # so a verb ends
+        if ended.code == _STOPPED:
+            print("bicompile: stopped; what was finished is kept", file=sys.stderr)
+        status = ended.code
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, UserError):
-            print(f"bicompile: {error}", file=sys.stderr)
-        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            print(
-                f"bicompile: the disk is full ({error.filename}); free some space and run again",
-                file=sys.stderr,
-            )
-        elif isinstance(error, ModuleNotFoundError) and error.name in (
-            "torch",
-            "safetensors",
-            "scipy",
-        ):
-            print(
-                f"bicompile: this verb needs {error.name}, which is not installed; "
-                "install it with: pip install 'bicompile[train]'",
-                file=sys.stderr,
-            )
-        else:
-            print(
-                f"bicompile: internal error: {type(error).__name__}: {error}; "
-                "please report it with the output of the same command and --debug",
-                file=sys.stderr,
-            )
-            sys.exit(70)
-        sys.exit(2)
+        status, sentence = _told(error)
+        print(f"bicompile: {sentence}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing can be said there
+        if not isinstance(error, BrokenPipeError):  # the reader, such as head, has enough
+            print(f"bicompile: the output cannot be written ({error.strerror})", file=sys.stderr)
+            status = 2
+    sys.exit(status)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """The exit status and the sentence for an error."""
+    if isinstance(error, UserError):
+        return 2, str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = error.filename or "standard output"
+        return 2, f"the disk is full ({where}); free some space and run again"
+    if isinstance(error, OSError) and error.filename is not None:
+        return 2, f"{error.filename}: {error.strerror}; check the path and run again"
+    if isinstance(error, ModuleNotFoundError) and error.name in _OF_TRAINING:
+        return 2, (
+            f"this verb needs {error.name}, which is not installed; "
+            "install it with: pip install 'bicompile[train]'"
+        )
+    first = (str(error).splitlines() or [""])[0]
+    return 70, (
+        f"internal error: {type(error).__name__}: {first}; "
+        "please report it with the output of the same command and --debug"
+    )

@@ -1,5 +1,6 @@
 """The C side of an object: the entry that calls the kernels in order, and its header."""
 
+import re
 from collections.abc import Collection
 from math import prod
 
@@ -69,7 +70,7 @@ def driver_source(program: Program, plan: Plan, memory_functions: Collection[str
     declarations = [f"void {kernel}({types});" for kernel, types in parameters.items()]
     calls = [
         f"  {call.kernel}({', '.join(map(argument, (*call.inputs, *call.outputs)))});"
-        + (f"  // {call.layer}" if call.layer else "")
+        + (f"  // {_comment(call.layer)}" if call.layer else "")
         for call in program.calls
     ]
     return "\n".join(
@@ -90,19 +91,24 @@ def driver_source(program: Program, plan: Plan, memory_functions: Collection[str
     )
 
 
+def _comment(text: str) -> str:
+    """The text without what would end a comment, or make it longer."""
+    return re.sub(r"[^\w .,:;/()\[\]-]", "_", text)
+
+
 def header_source(
     entry_input: TensorSpec, entry_output: TensorSpec, workspace_bytes: int, labels: tuple[str, ...]
 ) -> str:
     """The header a C program includes."""
 
-    def shape(spec: TensorSpec) -> str:
-        return f"({', '.join(map(str, spec.shape))})"
+    def tensor(spec: TensorSpec) -> str:
+        return f"{_comment(spec.name)}: float32 ({', '.join(map(str, spec.shape))})"
 
-    said_labels = f"\n * Output elements: {', '.join(labels)}." if labels else ""
+    said_labels = f"\n * Output elements: {_comment(', '.join(labels))}." if labels else ""
     return f"""/* One network, compiled by bicompile: no runtime, no allocation, no state.
  *
- * input      {entry_input.name}: float32 {shape(entry_input)}, row-major, 16-byte aligned; read
- * output     {entry_output.name}: float32 {shape(entry_output)}, the same; written
+ * input      {tensor(entry_input)}, row-major, 16-byte aligned; read
+ * output     {tensor(entry_output)}, the same; written
  * workspace  MODEL_WORKSPACE_BYTES bytes, 64-byte aligned; its content means nothing
  *
  * The three must not overlap.{said_labels}

@@ -17,9 +17,9 @@ def _refuse(error: OSError, destination: Path) -> UserError:
         return UserError(
             f"the disk is full: {destination} was not written; free some space and run again"
         )
-    return UserError(
-        f"{destination} cannot be written ({error.strerror}); choose another output path"
-    )
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+    why = "a file is where a folder is needed" if in_the_way else error.strerror
+    return UserError(f"{destination} cannot be written ({why}); choose another output path")
 
 
 @contextmanager
@@ -28,15 +28,16 @@ def atomic_file(destination: Path) -> Iterator[Path]:
 
     Raises UserError when the place cannot be written or the disk is full; nothing is left behind.
     """
+    place = destination.resolve()  # a link goes on leading to what is written
     temporary: Path | None = None
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
-        temporary.replace(destination)
+        temporary.replace(place)
     except OSError as error:
         raise _refuse(error, destination) from error
     finally:
@@ -63,24 +64,32 @@ def atomic_folder(destination: Path, *, replaces: str) -> Iterator[Path]:
             f"{destination} already holds something else (no {replaces} in it); "
             "choose an empty or new folder"
         )
+    place = destination.resolve()  # a link goes on leading to what is written
+    if place == Path.cwd():
+        raise UserError(f"{destination} is the working folder; choose a folder inside it")
     temporary: Path | None = None
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(place)
         yield temporary
         temporary.chmod(0o755)
-        if destination.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-            destination.replace(old / "old")
-            temporary.replace(destination)
+        if place.exists():
+            old = _beside(place)
+            place.replace(old / "old")
+            temporary.replace(place)
             shutil.rmtree(old)
         else:
-            temporary.replace(destination)
+            temporary.replace(place)
     except OSError as error:
         raise _refuse(error, destination) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(place: Path) -> Path:
+    """A new hidden folder in the same file system."""
+    return Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
 
 
 def folder_of_this_process() -> Path:

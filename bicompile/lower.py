@@ -20,19 +20,28 @@ from bicompile.program import Buffer, Call, Program
 VECTOR_BYTES = 16
 """What a popcount GEMM reads at once: its rows are a multiple of this, their ends clear."""
 
-_LAYER = "layer:"  # begins the name of a value that a binary kernel computes
+_LAYER = "layer:"  # a binary kernel's value is named layer:NODE:KIND, and a number if that exists
 
 
 def lower(model: onnx.ModelProto) -> Program:
     """Lower a model whose nodes are standard ops or ops of the domain `bicompile`.
 
-    Raises UserError naming the op where TVM's importer does not know it.
+    Raises UserError naming the node whose op TVM's importer does not know.
     """
-    try:
-        with _domain_converters():
+    with _domain_converters():
+        known = onnx_frontend._get_convert_map()
+        for node in model.graph.node:
+            if node.op_type not in known:
+                raise UserError(
+                    f"node {node.name or node.output[0]} is {node.op_type}, an op that cannot be "
+                    "lowered; export the model without it"
+                )
+        try:
             module = onnx_frontend.from_onnx(model, keep_params_in_input=False)
-    except tvm.error.OpNotImplemented as error:
-        raise UserError(f"the model cannot be lowered: {str(error).splitlines()[-1]}") from error
+        except tvm.error.OpNotImplemented as error:
+            raise UserError(
+                f"the model cannot be lowered: {str(error).splitlines()[-1]}"
+            ) from error
     module = tvm.transform.Sequential(
         [
             # A reshape of a row-major buffer is another name for it, not a kernel.
@@ -68,11 +77,13 @@ def _call(
     inputs: list[Any],
     shape: tuple[int, ...],
     dtype: str,
-    name: str,
+    layer: str,
 ) -> Any:
-    kernel = builder.add_func(nest, str(nest.attrs[workloads.KIND]))
-    result = relax.call_tir(kernel, inputs, out_ty=relax.TensorType(shape, dtype))
-    return builder.emit(result, name_hint=name)
+    kind = str(nest.attrs[workloads.KIND])
+    result = relax.call_tir(
+        builder.add_func(nest, kind), inputs, out_ty=relax.TensorType(shape, dtype)
+    )
+    return builder.emit(result, name_hint=f"{_LAYER}{layer}:{kind}")
 
 
 def _reshape(builder: Any, value: Any, shape: tuple[int, ...]) -> Any:
@@ -88,7 +99,7 @@ class _Threshold(onnx_frontend.OnnxOpConverter):
         nest = workloads.threshold(rows, channels, greater=bool(attributes["greater"]))
         flat = _reshape(builder, x, (rows, channels))
         row_bytes = -(-channels // 8)
-        name = _LAYER + attributes["tvm_custom"]["name"]
+        name = attributes["tvm_custom"]["name"]
         bits = _call(builder, nest, [flat, theta], (rows, row_bytes), "uint8", name)
         return _reshape(builder, bits, (*leading, row_bytes))
 
@@ -195,12 +206,12 @@ def _popcount(
             row_bytes=row_bytes,
         )
         pixels = _reshape(builder, bits, (image[0], image[1] * image[2]))
-        operand = _call(builder, nest, [pixels], (rows, row_bytes), "uint8", _LAYER + name)
+        operand = _call(builder, nest, [pixels], (rows, row_bytes), "uint8", name)
     padded = np.zeros((outputs, row_bytes), np.uint8)
     padded[:, :used] = weights.reshape(outputs, used)
     nest = workloads.popcount_gemm(rows, outputs, row_bytes)
     inputs = [operand, relax.const(padded)]
-    return _call(builder, nest, inputs, (rows, outputs), "int32", _LAYER + name)
+    return _call(builder, nest, inputs, (rows, outputs), "int32", name)
 
 
 _CONVERTERS = {
@@ -230,9 +241,11 @@ class _Reader:
         for block in self._main.body.blocks:
             for binding in block.bindings:
                 self._read(binding.var, binding.value)
-        output = self._names[self._main.body.body]
+        result = self._main.body.body
+        output = self._argument(result)
         if output == "input" or output in self._constants:
             raise UserError("the model computes nothing: its output is its input or a constant")
+        self._buffer(output, result)  # it may be a reshape of what the last kernel wrote
         return Program(
             self._kernels, self._buffers, self._constants, tuple(self._calls), "input", output
         )
@@ -240,18 +253,22 @@ class _Reader:
     def _read(self, variable: Any, value: Any) -> None:
         if isinstance(value, relax.Var | tvm.ir.GenericConst):
             self._names[variable] = self._argument(value)
-        elif value.op == tvm.ir.Op.get("relax.reshape"):
+            return
+        op = getattr(value, "op", None)
+        if op == tvm.ir.Op.get("relax.reshape"):
             self._names[variable] = self._argument(value.args[0])
-        elif value.op == tvm.ir.Op.get("relax.call_tir"):
+        elif op == tvm.ir.Op.get("relax.call_tir"):
             name = self._buffer(f"b{len(self._buffers)}", variable)
             hint = variable.name_hint if hasattr(variable, "name_hint") else variable.name
             inputs = tuple(self._argument(argument) for argument in value.args[1])
-            layer = hint.removeprefix(_LAYER) if hint.startswith(_LAYER) else ""
+            layer = hint.removeprefix(_LAYER).rpartition(":")[0] if hint.startswith(_LAYER) else ""
             self._calls.append(Call(self._kernel(value.args[0]), inputs, (name,), layer))
             self._names[variable] = name
         else:
             raise UserError(
-                f"the model cannot be lowered: it needs {value.op}, which has no kernel"
+                "the model cannot be lowered: it needs "
+                f"{getattr(op, 'name', type(value).__name__)}, which has no kernel; "
+                "export it without the op that stands for this"
             )
 
     def _buffer(self, name: str, variable: Any) -> str:

@@ -81,7 +81,8 @@ def recognise(artifact: Artifact, device: Device, paths: list[Path]) -> list[Rec
     recognitions = []
     for index, clip in enumerate(clips):
         probabilities = _softmax(result.outputs[index].ravel())
-        best, second = (int(i) for i in np.argsort(-probabilities)[:2])
+        order = np.argsort(-probabilities, kind="stable")  # of equal ones the first, as argmax
+        best, second = int(order[0]), int(order[min(1, order.size - 1)])
         recognitions.append(
             Recognition(
                 clip,

@@ -5,16 +5,17 @@ import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elftools.elf.elffile import ELFFile
 from rich.console import Console
 
-from bicompile.artifact import Artifact
-from bicompile.pipeline import Compiled
-from bicompile.recognise import Recognition
-from bicompile.targets import Target
-from bicompile.verify import Verification
+if TYPE_CHECKING:  # what they import takes seconds, and not every verb needs it
+    from bicompile.artifact import Artifact
+    from bicompile.pipeline import Compiled
+    from bicompile.recognise import Recognition
+    from bicompile.targets import Target
+    from bicompile.verify import Verification
 
 _console = Console(stderr=True)
 
@@ -24,7 +25,7 @@ def working(what: str) -> AbstractContextManager[Any]:
     return _console.status(what)
 
 
-def compiled(result: Compiled, *, as_json: bool) -> None:
+def compiled(result: "Compiled", *, as_json: bool) -> None:
     """The layers, the size of the object, and a warning where binary weights stay float."""
     artifact = result.artifact
     code, constants = _sizes(artifact.executable.object)
@@ -53,7 +54,7 @@ def compiled(result: Compiled, *, as_json: bool) -> None:
     )
 
 
-def recognitions(found: Sequence[Recognition], device: str, *, as_json: bool) -> None:
+def recognitions(found: "Sequence[Recognition]", device: str, *, as_json: bool) -> None:
     """A line a clip, and the accuracy where the clips' folders say what was spoken."""
     known = [r for r in found if r.spoken is not None]
     right = sum(r.word == r.spoken for r in known)
@@ -74,8 +75,8 @@ def recognitions(found: Sequence[Recognition], device: str, *, as_json: bool) ->
 
 
 def verification(
-    result: Verification,
-    artifact: Artifact,
+    result: "Verification",
+    artifact: "Artifact",
     files: Sequence[Path],
     device: str,
     reference: str,
@@ -118,7 +119,7 @@ def verification(
     print("  passed" if result.passed else "  FAILED")
 
 
-def targets(known: Sequence[Target], *, as_json: bool) -> None:
+def targets(known: "Sequence[Target]", *, as_json: bool) -> None:
     """A line a target."""
     if as_json:
         _json(targets=[dataclasses.asdict(target) for target in known])

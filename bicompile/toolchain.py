@@ -4,8 +4,11 @@ Zig's driver is passed by: `clang`, `ld.lld` and `ar` are called as such, so the
 libc to build and nothing that differs between two machines. Same input, same bytes.
 """
 
+import errno
 import functools
 import importlib.util
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -67,6 +70,9 @@ def _run(tool: str, arguments: Sequence[str | Path], about: Path) -> None:
             f"ziglang cannot be run ({error.strerror}): reinstall it with "
             "pip install --force-reinstall ziglang==0.17.1"
         ) from error
+    # The linker writes through mapped memory: where the disk is full, that is a bus error.
+    if "No space left on device" in done.stderr or done.returncode == -signal.SIGBUS:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(about))
     if done.returncode != 0:
         lines = done.stderr.splitlines() or [f"exit status {done.returncode}"]
         # The line that says "error:" tells more than the last, which quotes source or call sites.

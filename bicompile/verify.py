@@ -79,12 +79,23 @@ def verify(
     the same program with a place of its own for every buffer. Its kernels must be the shipped
     ones, byte for byte. Raises UserError when they are not, or when the model takes other inputs.
     """
+    _check_same_input(artifact, model)
     program = lower(onnx.load(artifact.folder / "lowered.onnx"))
     plan = plan_memory(program, reuse=False)
     with tempfile.TemporaryDirectory() as folder:
         readable = _readable(artifact, program, plan, Path(folder))
         with device.load(artifact.executable) as shipped, device.load(readable) as open_object:
             return _compare(program, plan, shipped, open_object, inputs, model)
+
+
+def _check_same_input(artifact: Artifact, model: onnx.ModelProto) -> None:
+    given = model.graph.input[0]
+    shape = tuple(dim.dim_value for dim in given.type.tensor_type.shape.dim)
+    if shape != artifact.input.shape:
+        raise UserError(
+            f"the model takes {given.name} of shape {shape}, {artifact.folder} takes "
+            f"{artifact.input.shape}; give the model it was compiled from"
+        )
 
 
 def _readable(artifact: Artifact, program: Program, plan: Plan, folder: Path) -> Executable:

@@ -176,7 +176,8 @@ def _rewrite(layer: _Layer, names: set[str]) -> None:
     activation = read_binary_sum(node.inputs[0])
     assert node.inputs[0] is not None
     shape = shape_of(node.inputs[0])
-    for scale, sign in activation.terms:
+    for term in activation.terms:
+        sign, scale = term.sign, term.scale
         if shape_of(sign.x) != shape:
             raise NotBinaryError(
                 f"{sign.x.name} of shape {shape_of(sign.x)} was broadcast to {shape}; compare the "
@@ -188,15 +189,18 @@ def _rewrite(layer: _Layer, names: set[str]) -> None:
                 f"the scale {scale.name} of shape {shape_of(scale)} varies along what it sums "
                 "over; a popcount cannot factor it"
             )
-    thresholds = [_per_channel(sign, layer) for _, sign in activation.terms]
+    thresholds = [_per_channel(term.sign, layer) for term in activation.terms]
     build = Builder(node, names)
     packed = build.constant("weights", pack_bits(layer.weights.reshape(_weight_shape(layer))))
     result_shape = shape_of(node.outputs[0])
     total: ir.Value | None = None
-    for (scale, sign), threshold in zip(activation.terms, thresholds, strict=True):
-        product = _product(build, layer, sign, threshold, packed)
-        if scale is not None:
-            product = build.node("Mul", [product, scale], result_shape, label="Scaled")
+    for term, threshold in zip(activation.terms, thresholds, strict=True):
+        product = _product(build, layer, term.sign, threshold, packed)
+        if term.factor != 1:
+            factor = build.constant("factor", np.array(term.factor, np.float32))
+            product = build.node("Mul", [product, factor], result_shape, label="Multiplied")
+        if term.scale is not None:
+            product = build.node("Mul", [product, term.scale], result_shape, label="Scaled")
         total = product if total is None else build.node("Add", [total, product], result_shape)
     assert total is not None
     if activation.constants:

@@ -1,82 +1,77 @@
-"""Where(α·(x − θ) ≥ 0, 1, −1) → Where(x ≥ θ, 1, −1), or Where(x ≤ θ, 1, −1) for α < 0.
+"""f(x) → Where(x ≥ θ, a, b), or Where(x ≤ θ, a, b), for every step function f written as a chain.
 
-x − θ ≥ 0 ⟺ x ≥ θ holds for every finite float θ, because subtraction keeps the sign of the
-difference (gradual underflow), and multiplying by α ≠ 0 keeps or turns it. Only where the product
-underflows to zero do the two sides differ; with |α| ≥ 2⁻²³ that takes a subnormal difference.
+People write a sign in many ways: a comparison that chooses, twice a comparison less one, α·(x − θ)
+compared with zero, a rounded clip, the sign of a sign plus a little. Each is a chain of elementwise
+operators that are monotone in float arithmetic, so if it takes two values it is one comparison with
+a threshold, and step_function finds that threshold exactly, to the last bit and per channel.
 
-Conditions: float32; θ constant and finite; α a constant scalar, finite, |α| ≥ 2⁻²³; the product,
-the difference, or both may be absent; no constant adds axes. Anything else is left as it is.
+Conditions: float32; all other operands constant and finite; two values and no third, so that a
+plain Sign, which is 0 at 0, stays; the chain has the shape of x. A NaN gives b.
 """
-
-import math
 
 import numpy as np
 import onnx_ir as ir
 
 from bicompile.passes.graph import (
     Builder,
-    constant,
     is_float32,
     names_in,
-    produced_by,
     replace,
-    scalar,
     shape_of,
 )
-
-_SMALLEST_ALPHA = 2.0**-23
+from bicompile.passes.step_function import NotAStepError, Step, read_step
 
 
 def normalise_sign(model: ir.Model) -> None:
-    """Apply the rewrite of this file to every comparison that chooses between 1 and −1."""
+    """Apply the rewrite of this file to every node that ends such a chain."""
     names = names_in(model.graph)
     for node in list(model.graph):
-        found = _match(node)
-        if found is None:
+        if len(node.outputs) != 1 or not is_float32(node.outputs[0]):
             continue
-        x, theta, greater = found
-        condition, plus, minus = node.inputs
-        assert condition is not None
-        assert plus is not None
-        assert minus is not None
-        build = Builder(node, names)
-        compared = build.node(
-            "GreaterOrEqual" if greater else "LessOrEqual",
-            [x, build.constant("threshold", theta)],
-            shape_of(condition),
-            ir.DataType.BOOL,
-        )
-        shape = shape_of(node.outputs[0])
-        replace(node, build.node("Where", [compared, plus, minus], shape, label="Sign"))
+        try:
+            step = read_step(node.outputs[0])
+        except NotAStepError:
+            continue
+        if not _is_plain(node, step) and _fits(node, step):
+            _rewrite(node, step, Builder(node, names))
 
 
-def _match(node: ir.Node) -> tuple[ir.Value, np.ndarray, bool] | None:
-    """x, θ and the direction of a Where of this pattern that is not yet in the plain form."""
-    if produced_by(node.outputs[0], "Where") is None:
-        return None
-    condition, plus, minus = node.inputs
-    if scalar(plus) != 1.0 or scalar(minus) != -1.0:
-        return None
-    comparison = produced_by(condition, "GreaterOrEqual")
-    if comparison is None or scalar(comparison.inputs[1]) != 0.0:
-        return None
-    x, greater = comparison.inputs[0], True
-    product = produced_by(x, "Mul")
-    if product is not None:
-        alpha, factor = scalar(product.inputs[1]), product.inputs[0]
-        if alpha is None:
-            alpha, factor = scalar(product.inputs[0]), product.inputs[1]
-        if alpha is None or not _SMALLEST_ALPHA <= abs(alpha) < math.inf:
-            return None
-        x, greater = factor, alpha > 0
-    theta = np.zeros((), np.float32)
-    difference = produced_by(x, "Sub")
-    if difference is not None:
-        subtrahend = constant(difference.inputs[1])
-        if subtrahend is not None and np.isfinite(subtrahend).all():
-            x, theta = difference.inputs[0], subtrahend
-    if x is comparison.inputs[0] or x is None or not is_float32(x):
-        return None
-    if np.broadcast_shapes(shape_of(x), theta.shape) != shape_of(comparison.outputs[0]):
-        return None
-    return x, theta, greater
+def _is_plain(node: ir.Node, step: Step) -> bool:
+    """Whether the node already is the right-hand side."""
+    comparison = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return (
+        node.op_type == "Where"
+        and comparison is not None
+        and comparison.op_type in ("GreaterOrEqual", "LessOrEqual")
+        and comparison.inputs[0] is step.x
+    )
+
+
+def _fits(node: ir.Node, step: Step) -> bool:
+    """Whether x is a float32 tensor of the chain's own shape."""
+    shape = shape_of(step.x)
+    return (
+        is_float32(step.x)
+        and shape == shape_of(node.outputs[0])
+        and np.broadcast_shapes(shape, step.theta.shape) == shape
+    )
+
+
+def _rewrite(node: ir.Node, step: Step, build: Builder) -> None:
+    shape = shape_of(node.outputs[0])
+    compared = build.node(
+        "GreaterOrEqual" if step.greater else "LessOrEqual",
+        [step.x, build.constant("threshold", step.theta)],
+        shape,
+        ir.DataType.BOOL,
+    )
+    levels = [
+        build.constant(label, _single(level))
+        for label, level in (("above", step.above), ("below", step.below))
+    ]
+    replace(node, build.node("Where", [compared, *levels], shape, label="Sign"))
+
+
+def _single(level: np.ndarray) -> np.ndarray:
+    """One number where all are the same."""
+    return level.reshape(-1)[0].reshape(()) if (level == level.reshape(-1)[0]).all() else level

@@ -53,7 +53,10 @@ def _meaning(mi: int, ni: int, row_bytes: int) -> tirx.PrimFunc:
             T.writes(C[0:mi, 0:ni])
             for i, j, k in T.grid(mi, ni, row_bytes):
                 with T.sblock("count"):
-                    vi, vj, vk = T.axis.remap("SSR", [i, j, k])
+                    # A side of one is no axis of the block that tensorize compares with this.
+                    vi = T.axis.spatial(mi, i) if mi > 1 else T.meta_var(0)
+                    vj = T.axis.spatial(ni, j) if ni > 1 else T.meta_var(0)
+                    vk = T.axis.reduce(row_bytes, k)
                     C[vi, vj] = C[vi, vj] + T.cast(T.popcount(A[vi, vk] ^ W[vj, vk]), "int32")
 
     return meaning

@@ -57,6 +57,17 @@ def _counter() -> ctypes.c_void_p:
         return ctypes.cast(ctypes.CDLL(str(library)).count_block, ctypes.c_void_p)
 
 
+class _Record(ctypes.Structure):
+    """What the block hook writes; see counter.c."""
+
+    _fields_ = (
+        ("steps", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p),
+        ("capacity", ctypes.c_longlong),
+        ("ran", ctypes.c_longlong),
+    )
+
+
 class Emulator:
     """Unicorn. `placement` says which side of a buffer touches its guard page.
 
@@ -92,6 +103,7 @@ class EmulatedProgram(Loaded):
         engine.hook_add(uc.UC_HOOK_MEM_INVALID, self._invalid)
         # One step per instruction and one past the end; see counter.c.
         self._steps = np.zeros(len(image.code.data) // 4 + 1, np.int64)
+        self._record = _Record(steps=self._steps.ctypes.data)
         self._add_counter()
         self._context, self._kept = self._registers()
 
@@ -138,7 +150,7 @@ class EmulatedProgram(Loaded):
             ctypes.byref(handle),
             uc.UC_HOOK_BLOCK,
             _counter(),
-            ctypes.c_void_p(self._steps.ctypes.data),
+            ctypes.byref(self._record),
             ctypes.c_uint64(code.address),
             ctypes.c_uint64(code.address + len(code.data) - 1),
         )
@@ -158,6 +170,11 @@ class EmulatedProgram(Loaded):
         engine.reg_write(arm64.UC_ARM64_REG_X2, self._workspace.start)
         engine.reg_write(arm64.UC_ARM64_REG_LR, _RETURN)
         return engine.context_save(), kept
+
+    @property
+    def image(self) -> Image:
+        """The linked program."""
+        return self._image
 
     def close(self) -> None:
         """Free the emulated machine."""
@@ -189,6 +206,25 @@ class EmulatedProgram(Loaded):
             profile=self._profile(counts),
             stack_bytes=stack,
         )
+
+    def trace(self, sample: NDArray[np.float32]) -> NDArray[np.uint32]:
+        """Run once for an input of shape input.shape; the basic blocks in the order they ran.
+
+        Returns (n, 2): the first instruction of each, counted from the start of the code, and its
+        number of instructions. Raises what run raises.
+        """
+        batch = check_inputs(sample[None], self._executable.input)
+        blocks = np.empty((1 << 18, 2), np.uint32)
+        while True:  # twice where there are more blocks than thought: every run is the same
+            self._record.ran = 0
+            self._record.blocks, self._record.capacity = blocks.ctypes.data, len(blocks)
+            try:
+                self._execute(batch[0])
+            finally:
+                self._record.capacity = 0
+            if self._record.ran <= len(blocks):
+                return blocks[: self._record.ran].copy()
+            blocks = np.empty((self._record.ran, 2), np.uint32)
 
     def _execute(self, sample: NDArray[np.float32]) -> None:
         engine = self._engine

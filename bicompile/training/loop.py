@@ -130,6 +130,8 @@ def _run_phase(run: Run, plan: Recipe, phase: Phase, splits: dict[str, Split]) -
             line = _finish_epoch(phase, splits["validation"], steps)
             run.save(phase)
             progress.console.print(_describe(line, phase.epochs), highlight=False)
+            if stop.is_set():
+                raise KeyboardInterrupt
     widths = phase.network.config.widths
     record = {
         "phase": phase.name,

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from bicompile.check import session
 from bicompile.load import load_model
-from bicompile.ops import unpack_bits
+from bicompile.ops import DOMAIN, unpack_bits
 from bicompile.passes import PASSES
 from bicompile.pipeline import run_passes
 from bicompile.report import Layer, read_layers
@@ -104,7 +104,7 @@ def test_every_binary_layer_has_two_planes_of_the_same_weights(
     planes: dict[str, list[str]] = {}
     for node in steps[-1].graph.node:
         for note in node.metadata_props:
-            if note.key == "bicompile.layer":
+            if note.key == "bicompile.layer" and node.domain == DOMAIN:
                 planes.setdefault(note.value, []).append(node.input[1])
     assert len(planes) == 6
     assert all(len(names) == 2 and len(set(names)) == 1 for names in planes.values())

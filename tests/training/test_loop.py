@@ -16,7 +16,9 @@ import torch
 from bicompile.errors import UserError
 from bicompile.model.checkpoint import load_checkpoint
 from bicompile.training import loop
+from bicompile.training.cache import Split
 from bicompile.training.loop import train
+from bicompile.training.run import Phase
 
 STEPS = 4  # of an epoch: 52 clips in batches of 16
 
@@ -132,6 +134,29 @@ def test_a_stop_request_finishes_the_step_and_saves_it(
     assert signal.getsignal(number) == before
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert (state["epoch"], state["step"]) == (1, 2)
+    train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_stop_request_after_the_last_step_of_a_phase_stops_too(
+    whole: Path,
+    corpus_folder: Path,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = loop._finish_epoch
+
+    def finish(phase: Phase, validation: Split, steps: int) -> dict[str, Any]:
+        if phase.epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(phase, validation, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_finish_epoch", finish)
+        with pytest.raises(KeyboardInterrupt):
+            train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
+    assert len(metrics(tmp_path / "run")) == 2
     train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
     assert_same_run(tmp_path / "run", whole)
 

@@ -1,0 +1,111 @@
+"""The dynamic instruction trace: which instructions one run on the emulator executed, in order.
+
+A trace is kept as basic blocks and the order in which they ran, so that two million instructions
+take a few hundred blocks and one number for every block that ran.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bicompile.artifact import Executable
+from bicompile.cost.decode import Instruction, decode
+from bicompile.devices.emulator import Emulator
+from bicompile.devices.image import Image
+
+
+@dataclass(frozen=True)
+class Block:
+    """Instructions that always run together, in this order.
+
+    Attributes:
+        address: of the first one.
+        symbol: the function they belong to: the last symbol at or before them.
+        instructions: what they do.
+    """
+
+    address: int
+    symbol: str
+    instructions: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One run.
+
+    Attributes:
+        blocks: every block that ran, once, by address.
+        order: the blocks in the order they ran, as indices into `blocks`.
+    """
+
+    blocks: tuple[Block, ...]
+    order: NDArray[np.intp]
+
+    @cached_property
+    def times(self) -> list[int]:
+        """How often each block ran."""
+        times: list[int] = np.bincount(self.order, minlength=len(self.blocks)).tolist()
+        return times
+
+    @property
+    def instructions(self) -> Counter[str]:
+        """Instructions executed, by symbol; exact."""
+        counts: Counter[str] = Counter()
+        for block, times in zip(self.blocks, self.times, strict=True):
+            counts[block.symbol] += times * len(block.instructions)
+        return counts
+
+    @property
+    def vector_instructions(self) -> Counter[str]:
+        """Those of them that the ASIMD and floating-point unit executes, by symbol; exact."""
+        counts: Counter[str] = Counter()
+        for block, times in zip(self.blocks, self.times, strict=True):
+            counts[block.symbol] += times * sum(i.is_vector for i in block.instructions)
+        return counts
+
+
+def collect(executable: Executable, sample: NDArray[np.float32]) -> Trace:
+    """The trace of one run for one input: float32 of shape executable.input.shape.
+
+    Raises UserError for another shape or dtype and for a program that is not arm64, DeviceFault
+    when the program breaks the entry's contract.
+    """
+    with Emulator().load(executable) as loaded:
+        return _compress(loaded.image, loaded.trace(sample))
+
+
+def _compress(image: Image, ran: NDArray[np.uint32]) -> Trace:
+    """Name each block once. Where a symbol starts inside a block, it is cut there."""
+    keys = ran[:, 0].astype(np.uint64) << np.uint64(32) | ran[:, 1]
+    unique, which = np.unique(keys, return_inverse=True)
+    starts = np.array([(at - image.code.address) // 4 for at, _ in image.symbols])
+    blocks: list[Block] = []
+    pieces: list[range] = []
+    for key in unique.tolist():
+        first, end = key >> 32, (key >> 32) + (key & 0xFFFF_FFFF)
+        cuts = starts[(starts > first) & (starts < end)].tolist()
+        edges = [first, *cuts, end]
+        pieces.append(range(len(blocks), len(blocks) + len(edges) - 1))
+        for start, stop in pairwise(edges):
+            blocks.append(_block(image, starts, start, stop))
+    return Trace(tuple(blocks), _spread(which, pieces))
+
+
+def _block(image: Image, starts: NDArray[np.int64], first: int, stop: int) -> Block:
+    address = image.code.address + 4 * first
+    _, symbol = image.symbols[int(np.searchsorted(starts, first, side="right")) - 1]
+    return Block(address, symbol, decode(image.code.data[4 * first : 4 * stop], address))
+
+
+def _spread(which: NDArray[np.intp], pieces: Sequence[range]) -> NDArray[np.intp]:
+    """Replace every index by the pieces that it was cut into."""
+    firsts = np.array([piece.start for piece in pieces], np.intp)[which]
+    sizes = np.array([len(piece) for piece in pieces], np.intp)[which]
+    offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    spread: NDArray[np.intp] = np.repeat(firsts, sizes) + offsets
+    return spread

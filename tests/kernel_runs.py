@@ -1,0 +1,100 @@
+"""Runs single kernels: one object for many of them, on any device."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from tvm import tirx
+
+from bicompile.artifact import Executable, TensorSpec
+from bicompile.build import build_object
+from bicompile.devices import open_device
+from bicompile.driver import ENTRY
+from bicompile.memory import plan_memory
+from bicompile.program import Buffer, Call, Program
+from bicompile.targets import find_target
+
+TARGETS = {"emulator": "cortex-a53", "qemu": "cortex-a53", "host": "host"}
+"""A target for every device."""
+
+_INPUT = Buffer((4,), "float32")
+
+
+def result_of(kernel: tirx.PrimFunc) -> Buffer:
+    """The buffer that a kernel writes: its last parameter."""
+    kind = kernel.params[-1].ty
+    return Buffer(tuple(int(dim) for dim in kind.shape), str(kind.dtype))
+
+
+def program_of(cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]]) -> Program:
+    """A program that calls every kernel once; operands are constants, results stay readable."""
+    kernels = {f"kernel{i}": kernel for i, (kernel, _) in enumerate(cases)}
+    results = {f"result{i}": result_of(kernel) for i, (kernel, _) in enumerate(cases)}
+    constants = {
+        f"operand{i}_{j}": operand
+        for i, (_, operands) in enumerate(cases)
+        for j, operand in enumerate(operands)
+    }
+    calls = tuple(
+        Call(
+            f"kernel{i}",
+            tuple(f"operand{i}_{j}" for j in range(len(operands))),
+            (f"result{i}",),
+            "",
+        )
+        for i, (_, operands) in enumerate(cases)
+    )
+    buffers = {"input": _INPUT, "output": _INPUT, **results}
+    return Program(kernels, buffers, constants, calls, "input", "output")
+
+
+def run_kernels(
+    cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]], device: str = "emulator"
+) -> list[np.ndarray]:
+    """Schedule, build and run kernels on their operands; returns each one's result."""
+    program = program_of(cases)
+    plan = plan_memory(program, reuse=False)
+    spec = TensorSpec("unused", _INPUT.shape)
+    target = find_target(TARGETS[device])
+    with TemporaryDirectory() as folder:
+        obj = Path(folder) / "model.o"
+        build_object(program, plan, target, obj)
+        executable = Executable(obj, ENTRY, spec, spec, plan.workspace_bytes, target)
+        with open_device(device).load(executable) as loaded:
+            given = np.zeros((1, *_INPUT.shape), np.float32)
+            workspaces = loaded.run(given, keep_workspace=True).workspaces
+    assert workspaces is not None
+    results = []
+    for index in range(len(cases)):
+        buffer, start = program.buffers[f"result{index}"], plan.offsets[f"result{index}"]
+        found = workspaces[0, start : start + buffer.nbytes]
+        results.append(found.view(buffer.dtype).reshape(buffer.shape))
+    return results
+
+
+def run_guarded(kernel: tirx.PrimFunc, first: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """Run one kernel on the emulator with its first operand and its result between guard pages.
+
+    Their sizes must be multiples of four bytes; other operands are constants.
+    """
+    result = result_of(kernel)
+    names = [f"operand{i}" for i in range(len(others))]
+    program = Program(
+        {"kernel": kernel},
+        {"input": Buffer(first.shape, str(first.dtype)), "output": result},
+        dict(zip(names, others, strict=True)),
+        (Call("kernel", ("input", *names), ("output",), ""),),
+        "input",
+        "output",
+    )
+    target = find_target("cortex-a53")
+    given = first.reshape(-1).view(np.float32)
+    specs = TensorSpec("first", given.shape), TensorSpec("result", (result.nbytes // 4,))
+    with TemporaryDirectory() as folder:
+        obj = Path(folder) / "model.o"
+        build_object(program, plan_memory(program), target, obj)
+        executable = Executable(obj, ENTRY, *specs, 0, target)
+        with open_device("emulator").load(executable) as loaded:
+            found = loaded.run(given[None]).outputs[0]
+    return found.view(result.dtype).reshape(result.shape)

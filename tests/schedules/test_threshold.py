@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_runs import run_guarded, run_kernels
+
+from bicompile.workloads import threshold
+
+DEVICES = ("emulator", "host")
+TINY = np.finfo(np.float32).smallest_subnormal
+SPECIAL = np.array(
+    [0.0, -0.0, 1.0, -1.0, TINY, -TINY, np.inf, -np.inf, np.nan, np.nextafter(np.float32(1), 2)],
+    np.float32,
+)
+
+
+def expected(x: np.ndarray, theta: np.ndarray, greater: bool) -> np.ndarray:
+    return np.packbits(x >= theta if greater else x <= theta, axis=-1, bitorder="little")
+
+
+def check(operands: list[tuple[np.ndarray, np.ndarray, bool]], device: str) -> None:
+    cases = [(threshold(*x.shape, greater=greater), (x, t)) for x, t, greater in operands]
+    for (x, t, greater), found in zip(operands, run_kernels(cases, device), strict=True):
+        np.testing.assert_array_equal(found, expected(x, t, greater), str((x.shape, greater)))
+
+
+def from_few_values(seed: int, *shape: int) -> np.ndarray:
+    """Floats of which many are equal, and some are special."""
+    return np.random.default_rng(seed).choice(SPECIAL, shape)
+
+
+SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 70), st.booleans())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=2, deadline=None)
+@given(shapes=st.lists(SHAPES, min_size=5, max_size=5), seed=st.integers(0))
+def test_any_shape_compares_and_packs_like_numpy(
+    device: str, shapes: list[tuple[int, int, bool]], seed: int
+) -> None:
+    check(
+        [
+            (from_few_values(seed + i, m, n), from_few_values(seed + i + 99, n), greater)
+            for i, (m, n, greater) in enumerate(shapes)
+        ],
+        device,
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("greater", [True, False], ids=["ge", "le"])
+def test_ties_signed_zeros_infinities_and_nan_compare_like_numpy(
+    device: str, greater: bool
+) -> None:
+    x, theta = (side.reshape(-1) for side in np.meshgrid(SPECIAL, SPECIAL))
+    whole = len(x) // 8 * 8
+    check(
+        [(x[None], theta, greater), (x[None, :whole], theta[:whole], greater)],
+        device,
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 7, 9, 20])
+def test_bits_after_the_last_channel_are_clear(channels: int) -> None:
+    x, theta = np.ones((5, channels), np.float32), np.zeros(channels, np.float32)
+    (found,) = run_kernels([(threshold(5, channels, greater=True), (x, theta))])
+    assert np.unpackbits(found, axis=-1, bitorder="little").sum(axis=-1).tolist() == [channels] * 5
+
+
+@pytest.mark.parametrize(("rows", "channels"), [(4, 3), (4, 8), (2, 33), (12, 20), (1, 64)])
+def test_a_kernel_touches_nothing_outside_its_buffers(rows: int, channels: int) -> None:
+    x, theta = from_few_values(rows, rows, channels), from_few_values(channels, channels)
+    if rows * -(-channels // 8) % 4:
+        x = np.tile(x, (4, 1))
+    found = run_guarded(threshold(*x.shape, greater=True), x, theta)
+    np.testing.assert_array_equal(found, expected(x, theta, greater=True))
