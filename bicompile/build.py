@@ -13,22 +13,20 @@ from bicompile.driver import ENTRY, MEMORY_FUNCTIONS, constant_offsets, driver_s
 from bicompile.errors import UserError
 from bicompile.memory import ALIGNMENT, Plan
 from bicompile.program import Program
-from bicompile.schedules import schedule
 from bicompile.targets import Target
 
 WRITABLE_FLAG, ALLOCATED_FLAG = 1, 2  # SHF_WRITE, SHF_ALLOC
 
 
 def build_object(program: Program, plan: Plan, target: Target, out: Path) -> None:
-    """Schedule and compile every kernel and write the relocatable object `out`.
+    """Compile a scheduled program and write the relocatable object `out`.
 
     Its one global symbol is the entry; nothing is undefined and nothing is writable. Raises
     UserError naming the symbol where a kernel needs one (a mathematical function, say).
     """
-    kernels = {name: schedule(kernel, target.arch) for name, kernel in program.kernels.items()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        assembly = emit_assembly(kernels, target)
+        assembly = emit_assembly(program.kernels, target)
         called = [name for name in MEMORY_FUNCTIONS if re.search(rf"\b{name}\b", assembly)]
         (folder / "driver.c").write_text(driver_source(program, plan, called))
         toolchain.compile_c(folder / "driver.c", folder / "driver.s", target)

@@ -12,7 +12,7 @@ import typer
 from bicompile.errors import UserError
 
 _STOPPED = 130  # what typer makes of Ctrl-C
-_OF_TRAINING = ("torch", "safetensors", "scipy")  # packages that only the extra `train` installs
+_OF_TRAINING = ("torch", "safetensors")  # packages that only the extra `train` installs
 
 app = typer.Typer(
     add_completion=False,

@@ -1,4 +1,4 @@
-"""The whole compile as one list of steps: load → passes → lower → plan → build → artifact."""
+"""The whole compile as one list of steps: load, passes, lower, schedule, plan, build, artifact."""
 
 import dataclasses
 import json
@@ -22,6 +22,7 @@ from bicompile.ops import DOMAIN, VERSION, function_protos
 from bicompile.passes import PASSES
 from bicompile.program import Program
 from bicompile.report import Layer, read_layers
+from bicompile.scheduling import schedule_program
 from bicompile.targets import Target
 from bicompile.zoo import onnx_file
 
@@ -54,7 +55,7 @@ def compile_model(
     with onnx_file(source, width) as (path, name):
         traced = load_model(path)
     lowered = run_passes(traced, check=check, dump_ir=dump_ir)
-    program = lower(lowered)
+    program = schedule_program(lower(lowered), target.arch)
     plan = plan_memory(program)
     entry_input, entry_output = tensor_specs(lowered, program)
     labels = tuple(json.loads(_property(lowered, "bicompile.labels") or "[]"))

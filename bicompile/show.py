@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what they import takes seconds, and not every verb needs it
     from bicompile.artifact import Artifact
     from bicompile.pipeline import Compiled
     from bicompile.recognise import Recognition
+    from bicompile.report import Layer
     from bicompile.targets import Target
     from bicompile.verify import Verification
 
@@ -42,16 +43,26 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
     binary = [layer for layer in result.layers if layer.binary]
     print(f"{artifact.source} for {artifact.target.name}: {artifact.folder}")
     print(f"  {len(binary)} of {len(result.layers)} layers became popcounts")
-    for layer in result.layers:
-        if not layer.binary:
-            sign = "warning: " if layer.looks_binary else ""
-            print(f"  {sign}{layer.name} stays float: {layer.reason}")
+    for (reason, looks_binary), names in _by_reason(result.layers).items():
+        sign = "warning: " if looks_binary else ""
+        stay = f"{names[0]} stays" if len(names) == 1 else f"{len(names)} layers stay"
+        which = "" if len(names) == 1 else f" ({names[0]} to {names[-1]})"
+        print(f"  {sign}{stay} float: {reason}{which}")
     if not binary:
         print("  warning: no layer is binary; this object has no advantage over a float one")
     print(
         f"  object: {code + constants} bytes ({code} code, {constants} constants); "
         f"workspace: {artifact.workspace_bytes} bytes"
     )
+
+
+def _by_reason(layers: "Sequence[Layer]") -> dict[tuple[str, bool], list[str]]:
+    """The names of the float layers by why they are; layers of one kind tell one line."""
+    names: dict[tuple[str, bool], list[str]] = {}
+    for layer in layers:
+        if not layer.binary:
+            names.setdefault((layer.reason, layer.looks_binary), []).append(layer.name)
+    return names
 
 
 def recognitions(found: "Sequence[Recognition]", device: str, *, as_json: bool) -> None:

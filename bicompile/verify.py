@@ -16,6 +16,7 @@ from bicompile.errors import UserError
 from bicompile.lower import lower
 from bicompile.memory import Plan, plan_memory
 from bicompile.program import Call, Program
+from bicompile.scheduling import schedule_program
 from bicompile.workloads import GREATER, KIND
 
 _BATCH = 25  # clips a time, so that their workspaces fit in memory
@@ -80,7 +81,8 @@ def verify(
     ones, byte for byte. Raises UserError when they are not, or when the model takes other inputs.
     """
     _check_same_input(artifact, model)
-    program = lower(onnx.load(artifact.folder / "lowered.onnx"))
+    lowered = onnx.load(artifact.folder / "lowered.onnx")
+    program = schedule_program(lower(lowered), artifact.target.arch)
     plan = plan_memory(program, reuse=False)
     with tempfile.TemporaryDirectory() as folder:
         readable = _readable(artifact, program, plan, Path(folder))

@@ -85,7 +85,7 @@ def patches(
         rows: T.Buffer((out_height * out_width, row_bytes), "uint8"),
     ):
         T.func_attr({"tirx.noalias": True, "op_pattern": _OPAQUE, KIND: "patches"})
-        frame = T.alloc_buffer((frame_height, frame_width * pixel_bytes), "uint8")
+        frame = T.sblock_alloc_buffer((frame_height, frame_width * pixel_bytes), "uint8")
         for y, b in T.grid(frame_height, frame_width * pixel_bytes):
             with T.sblock("clear_frame"):
                 vy, vb = T.axis.remap("SS", [y, b])

@@ -75,7 +75,7 @@ def _read(
         sign, half, middle = levels
         found.terms.append(Term(factor * half, None, sign))
         if middle:
-            found.constants.append(np.float32(factor * middle))
+            found.constants.append(np.array(factor * middle, np.float32))
         return []
     if node is not None:
         for scale, signed in (node.inputs, reversed(node.inputs)):

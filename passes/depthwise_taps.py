@@ -77,7 +77,8 @@ def _rewrite(node: ir.Node, build: Builder) -> None:
             for label, numbers in (("starts", start), ("ends", end), ("axes", axes))
         ]
         seen = build.node("Slice", [x, *bounds], output)
-        weight = weights[:, 0][:, *tap].reshape(1, -1, *[1] * len(kernel))
+        of_channel = np.moveaxis(weights[:, 0], 0, -1)[tap]
+        weight = of_channel.reshape(1, -1, *[1] * len(kernel))
         term = build.node("Mul", [seen, build.constant("tap", weight)], output)
         total = term if total is None else build.node("Add", [total, term], output)
     assert total is not None

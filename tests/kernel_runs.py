@@ -13,6 +13,7 @@ from bicompile.devices import open_device
 from bicompile.driver import ENTRY
 from bicompile.memory import plan_memory
 from bicompile.program import Buffer, Call, Program
+from bicompile.scheduling import schedule_program
 from bicompile.targets import find_target
 
 TARGETS = {"emulator": "cortex-a53", "qemu": "cortex-a53", "host": "host"}
@@ -53,10 +54,10 @@ def run_kernels(
     cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]], device: str = "emulator"
 ) -> list[np.ndarray]:
     """Schedule, build and run kernels on their operands; returns each one's result."""
-    program = program_of(cases)
+    target = find_target(TARGETS[device])
+    program = schedule_program(program_of(cases), target.arch)
     plan = plan_memory(program, reuse=False)
     spec = TensorSpec("unused", _INPUT.shape)
-    target = find_target(TARGETS[device])
     with TemporaryDirectory() as folder:
         obj = Path(folder) / "model.o"
         build_object(program, plan, target, obj)
@@ -89,12 +90,14 @@ def run_guarded(kernel: tirx.PrimFunc, first: np.ndarray, *others: np.ndarray) -
         "output",
     )
     target = find_target("cortex-a53")
+    program = schedule_program(program, target.arch)
     given = first.reshape(-1).view(np.float32)
     specs = TensorSpec("first", given.shape), TensorSpec("result", (result.nbytes // 4,))
     with TemporaryDirectory() as folder:
         obj = Path(folder) / "model.o"
-        build_object(program, plan_memory(program), target, obj)
-        executable = Executable(obj, ENTRY, *specs, 0, target)
+        plan = plan_memory(program)
+        build_object(program, plan, target, obj)
+        executable = Executable(obj, ENTRY, *specs, plan.workspace_bytes, target)
         with open_device("emulator").load(executable) as loaded:
             found = loaded.run(given[None]).outputs[0]
     return found.view(result.dtype).reshape(result.shape)

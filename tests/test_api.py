@@ -80,7 +80,7 @@ def test_an_input_of_another_shape_is_told(compiled_folder: Path) -> None:
 
 WITHOUT_TORCH = """
 import sys
-for name in ("torch", "safetensors", "scipy"):
+for name in ("torch", "safetensors"):
     sys.modules[name] = None
 import numpy as np
 import bicompile

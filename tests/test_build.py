@@ -22,6 +22,7 @@ from bicompile.driver import ENTRY, driver_source, header_source
 from bicompile.errors import UserError
 from bicompile.lower import lower
 from bicompile.memory import plan_memory
+from bicompile.scheduling import schedule_program
 from bicompile.targets import find_target
 
 A53 = find_target("cortex-a53")
@@ -111,7 +112,7 @@ def test_many_threads_can_run_one_object_at_once(host_folder: Path, tmp_path: Pa
 
 
 def build(model: onnx.ModelProto, out: Path) -> None:
-    program = lower(model)
+    program = schedule_program(lower(model), A53.arch)
     build_object(program, plan_memory(program), A53, out)
 
 

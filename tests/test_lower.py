@@ -20,6 +20,7 @@ from bicompile.memory import plan_memory
 from bicompile.ops import DOMAIN, function_protos, pack_bits
 from bicompile.pipeline import tensor_specs
 from bicompile.program import Program
+from bicompile.scheduling import schedule_program
 from bicompile.targets import find_target
 from bicompile.workloads import KIND
 
@@ -58,7 +59,7 @@ def binary_model(
 
 def check(model: onnx.ModelProto, folder: Path) -> None:
     """Lower, build and run on the emulator; onnxruntime must give the same bits."""
-    program = lower(model)
+    program = schedule_program(lower(model), TARGET.arch)
     plan = plan_memory(program)
     build_object(program, plan, TARGET, folder / "model.o")
     executable = Executable(

@@ -14,6 +14,7 @@ from bicompile.driver import ENTRY
 from bicompile.lower import lower
 from bicompile.memory import plan_memory
 from bicompile.pipeline import tensor_specs
+from bicompile.scheduling import schedule_program
 from bicompile.targets import find_target
 
 TARGET = find_target("cortex-a53")
@@ -21,7 +22,7 @@ node = helper.make_node
 
 
 def run(model: onnx.ModelProto, x: np.ndarray, folder: Path) -> RunResult:
-    program = lower(onnx.shape_inference.infer_shapes(model))
+    program = schedule_program(lower(onnx.shape_inference.infer_shapes(model)), TARGET.arch)
     plan = plan_memory(program)
     build_object(program, plan, TARGET, folder / "model.o")
     specs = tensor_specs(model, program)
