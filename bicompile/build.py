@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ def build_object(program: Program, plan: Plan, target: Target, out: Path) -> Non
     Its one global symbol is the entry; nothing is undefined and nothing is writable. Raises
     UserError naming the symbol where a kernel needs one (a mathematical function, say).
     """
+    program = laid_out(program)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        assembly = emit_assembly(program.kernels, target)
+        functions = emit_assembly(program.kernels, target)
+        assembly = "\n".join([functions, *program.microkernels.values()])
         called = [name for name in MEMORY_FUNCTIONS if re.search(rf"\b{name}\b", assembly)]
         (folder / "driver.c").write_text(driver_source(program, plan, called))
         toolchain.compile_c(folder / "driver.c", folder / "driver.s", target)
@@ -42,6 +45,33 @@ def build_object(program: Program, plan: Plan, target: Target, out: Path) -> Non
         toolchain.assemble(folder / "model.s", folder / "assembled.o", target)
         toolchain.link_relocatable(folder / "assembled.o", out, target, ENTRY)
     _check_freestanding(out)
+
+
+def laid_out(program: Program) -> Program:
+    """The program with every constant as the kernels that read it want it; equal ones stand once.
+
+    A constant that is read in several layouts is there in each.
+    """
+    constants: dict[str, np.ndarray] = {}
+    names: dict[tuple[str, bytes], str] = {}
+
+    def named(array: np.ndarray) -> str:
+        key = (str(array.dtype), array.tobytes())
+        if key not in names:
+            names[key] = f"c{len(names)}"
+            constants[names[key]] = array
+        return names[key]
+
+    calls = []
+    for call in program.calls:
+        layouts = program.layouts.get(call.kernel, {})
+        inputs = list(call.inputs)
+        for index, name in enumerate(call.inputs):
+            if name in program.constants:
+                array = program.constants[name]
+                inputs[index] = named(layouts[index](array) if index in layouts else array)
+        calls.append(replace(call, inputs=tuple(inputs)))
+    return replace(program, constants=constants, calls=tuple(calls))
 
 
 def _constant_table(program: Program) -> bytes:

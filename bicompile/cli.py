@@ -2,9 +2,11 @@
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -156,17 +158,20 @@ def targets(
 def main() -> None:
     """Run the command line; exit status 0 good, 1 a check failed, 2 bad input or usage."""
     debug = "--debug" in sys.argv
+    interrupts = _count_interrupts()
     try:
         app([argument for argument in sys.argv[1:] if argument != "--debug"])
     except SystemExit as ended:  # so a verb ends
-        if ended.code == _STOPPED:
-            print("bicompile: stopped; what was finished is kept", file=sys.stderr)
         status = ended.code
     except Exception as error:
         if debug:
             traceback.print_exc()
-        status, sentence = _told(error)
-        print(f"bicompile: {sentence}", file=sys.stderr)
+        # An interrupt inside TVM comes out of it as an error of another kind.
+        status, sentence = (_STOPPED, "") if interrupts else _told(error)
+        if sentence:
+            print(f"bicompile: {sentence}", file=sys.stderr)
+    if status == _STOPPED:
+        print("bicompile: stopped; what was finished is kept", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -175,6 +180,18 @@ def main() -> None:
             print(f"bicompile: the output cannot be written ({error.strerror})", file=sys.stderr)
             status = 2
     sys.exit(status)
+
+
+def _count_interrupts() -> list[int]:
+    """Let Ctrl-C raise KeyboardInterrupt as ever, and note that it did."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    return noted
 
 
 def _told(error: Exception) -> tuple[int, str]:

@@ -7,3 +7,8 @@ class UserError(Exception):
     The sentence names the file or node, what was found, what is accepted and what to do next.
     The command line prints it without a traceback and exits with status 2.
     """
+
+    def __init__(self, sentence: str) -> None:
+        """Keep `sentence` on one line, whatever names from a file it quotes."""
+        printable = "".join(letter if letter.isprintable() else " " for letter in sentence)
+        super().__init__(" ".join(printable.split()))

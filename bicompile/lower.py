@@ -209,7 +209,7 @@ def _popcount(
         operand = _call(builder, nest, [pixels], (rows, row_bytes), "uint8", name)
     padded = np.zeros((outputs, row_bytes), np.uint8)
     padded[:, :used] = weights.reshape(outputs, used)
-    nest = workloads.popcount_gemm(rows, outputs, row_bytes)
+    nest = workloads.popcount_gemm(rows, outputs, row_bytes, used_bytes=used)
     inputs = [operand, relax.const(padded)]
     return _call(builder, nest, inputs, (rows, outputs), "int32", name)
 

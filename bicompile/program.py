@@ -1,10 +1,14 @@
 """A lowered network: kernels, buffers, constants, and the calls in order."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 from tvm import tirx
+
+Layout = Callable[[np.ndarray], np.ndarray]
+"""How a kernel wants a constant to lie."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class Program:
         calls: in the order of execution.
         input: name of the buffer that the caller fills.
         output: name of the buffer that the caller reads.
+        microkernels: assembly by the name of the function that it defines; kernels call those.
+        layouts: by kernel and position of the argument, how that constant lies in the object.
+            `constants` are as they were before: what kernels mean is said of those.
     """
 
     kernels: dict[str, tirx.PrimFunc]
@@ -50,3 +57,5 @@ class Program:
     calls: tuple[Call, ...]
     input: str
     output: str
+    microkernels: Mapping[str, str] = field(default_factory=dict)
+    layouts: Mapping[str, Mapping[int, Layout]] = field(default_factory=dict)

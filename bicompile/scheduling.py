@@ -1,10 +1,11 @@
 """Program → scheduled program: every kernel fast, and what it needs for itself in the workspace."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from tvm import s_tir, tirx
 
-from bicompile.program import Buffer, Call, Program
+from bicompile.program import Buffer, Call, Layout, Program
 from bicompile.schedules import schedule
 
 _LARGEST_ON_STACK = 256
@@ -19,8 +20,13 @@ def schedule_program(program: Program, arch: str) -> Program:
     """
     kernels: dict[str, tirx.PrimFunc] = {}
     scratch: dict[str, list[Buffer]] = {}
+    microkernels: dict[str, str] = {}
+    layouts: dict[str, Mapping[int, Layout]] = {}
     for name, kernel in program.kernels.items():
-        kernels[name], scratch[name] = _hoist_scratch(schedule(kernel, arch))
+        made = schedule(kernel, arch)
+        kernels[name], scratch[name] = _hoist_scratch(made.function)
+        microkernels |= made.assembly
+        layouts[name] = made.layouts
     buffers = dict(program.buffers)
     calls = []
     for position, call in enumerate(program.calls):
@@ -29,7 +35,14 @@ def schedule_program(program: Program, arch: str) -> Program:
             names.append(f"scratch{position}_{index}")
             buffers[names[-1]] = buffer
         calls.append(Call(call.kernel, call.inputs, (*call.outputs, *names), call.layer))
-    return dataclasses.replace(program, kernels=kernels, buffers=buffers, calls=tuple(calls))
+    return dataclasses.replace(
+        program,
+        kernels=kernels,
+        buffers=buffers,
+        calls=tuple(calls),
+        microkernels=microkernels,
+        layouts=layouts,
+    )
 
 
 def _hoist_scratch(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, list[Buffer]]:

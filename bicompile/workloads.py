@@ -12,6 +12,7 @@ from tvm.script import tirx as T
 
 KIND = "bicompile.kind"
 GREATER = "bicompile.greater"
+USED_BYTES = "bicompile.used_bytes"
 _OPAQUE = 8  # TVM's op pattern that keeps FuseOps from merging a nest with its neighbours
 
 
@@ -108,8 +109,14 @@ def patches(
     return nest
 
 
-def popcount_gemm(m: int, n: int, row_bytes: int) -> tirx.PrimFunc:
-    """Count differing bits: (M, K / 8) bits, (N, K / 8) bits → (M, N) int32."""
+def popcount_gemm(
+    m: int, n: int, row_bytes: int, *, used_bytes: int | None = None
+) -> tirx.PrimFunc:
+    """Count differing bits: (M, row_bytes) bits, (N, row_bytes) bits → (M, N) int32.
+
+    Bytes of a row after `used_bytes` are clear on both sides, so that they need not be counted.
+    """
+    used = row_bytes if used_bytes is None else used_bytes
 
     @T.prim_func(s_tir=True, private=True)
     def nest(
@@ -118,6 +125,7 @@ def popcount_gemm(m: int, n: int, row_bytes: int) -> tirx.PrimFunc:
         c: T.Buffer((m, n), "int32"),
     ):
         T.func_attr({"tirx.noalias": True, "op_pattern": _OPAQUE, KIND: "popcount_gemm"})
+        T.func_attr({USED_BYTES: used})
         for i, j, k in T.grid(m, n, row_bytes):
             with T.sblock("count"):
                 vi, vj, vk = T.axis.remap("SSR", [i, j, k])

@@ -97,6 +97,8 @@ def _read_levels(value: ir.Value | None) -> tuple[Sign, float, float] | None:
     comparison = produced_by(where.inputs[0], "GreaterOrEqual", "LessOrEqual")
     if comparison is None or above is None or below is None or above == below:
         return None
+    if not np.isfinite([above, below]).all():
+        return None
     half, middle = (above - below) / 2, (above + below) / 2
     if np.float32(half) != half or np.float32(middle) != middle:
         return None

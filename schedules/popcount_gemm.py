@@ -1,5 +1,8 @@
 """Popcount GEMM: rows of packed bits against rows of packed weights → (M, N) int32 counts.
 
+On aarch64 the nest is tensorized to one call of a microkernel, see microkernels.count_tree.
+Elsewhere, and where rows are too long for that, it is tiled.
+
 The intrinsic is a tile of MI × NI results. Each step loads MI + NI vectors of 16 bytes and does
 EOR, CNT and ADD for every result on independent chains; 8-bit lanes hold at most 255, CNT gives at
 most 8, so after 31 steps they fold into 32-bit lanes. One horizontal sum per result ends it.
@@ -11,11 +14,69 @@ from tvm import s_tir, tirx
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
+from bicompile.schedules import microkernels
 from bicompile.schedules.intrinsics import sum_of_bytes
+from bicompile.schedules.kernel import Kernel
+from bicompile.workloads import USED_BYTES
 
 VECTOR_BYTES = 16
 _STEPS_PER_FOLD = 31
 _TILES = ((4, 2), (2, 4), (4, 1), (1, 4), (2, 2), (2, 1), (1, 2), (1, 1))
+
+
+def counted(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
+    """Call a microkernel where there is one, else tile."""
+    if arch == "aarch64" and int(function.attrs[USED_BYTES]) <= microkernels.MOST_BYTES:
+        return _called(function)
+    return tiled(function, arch)
+
+
+def _called(function: tirx.PrimFunc) -> Kernel:
+    """Tensorize the whole nest to one call; TVM proves that the nest is what the call means."""
+    m, stride = (int(dim) for dim in function.params[0].ty.shape)
+    n = int(function.params[1].ty.shape[0])
+    kernel = microkernels.popcount_gemm(
+        microkernels.Shape(m, n, int(function.attrs[USED_BYTES]), stride)
+    )
+    schedule = s_tir.Schedule(function)
+    block = schedule.get_sblock("count", func_name="main")
+    outermost = schedule.get_loops(block)[0]
+    schedule.decompose_reduction(block, outermost)
+    schedule.tensorize(outermost, _microkernel(m, n, stride, kernel.name))
+    scheduled = schedule.mod["main"]
+    # The microkernel writes every count, so the zeros that the nest begins with are not needed.
+    root = scheduled.body.block
+    _, call = root.body
+    body = s_tir.SBlockRealize([], True, s_tir.SBlock([], [], [], "root", call))
+    return Kernel(
+        tirx.PrimFunc(scheduled.params, body, scheduled.ret_type, scheduled.attrs),
+        {kernel.name: kernel.assembly},
+        # A constant's shape is that of the first node that used it.
+        {1: lambda constant: kernel.lay_out(constant.reshape(n, stride))},
+    )
+
+
+@cache
+def _microkernel(m: int, n: int, row_bytes: int, function: str) -> str:
+    """Register a microkernel as the intrinsic for a whole nest; returns the intrinsic's name."""
+
+    @T.prim_func(s_tir=True)
+    def instructions(a: T.handle, w: T.handle, c: T.handle):
+        A = T.match_buffer(a, (m, row_bytes), "uint8", offset_factor=1)
+        W = T.match_buffer(w, (n, row_bytes), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (m, n), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(C[0:m, 0:n], A[0:m, 0:row_bytes], W[0:n, 0:row_bytes])
+            T.writes(C[0:m, 0:n])
+            T.evaluate(
+                T.call_extern(
+                    "void", function, A.access_ptr("r"), W.access_ptr("r"), C.access_ptr("w")
+                )
+            )
+
+    name = f"bicompile.{function}"
+    TensorIntrin.register(name, _meaning(m, n, row_bytes), instructions)
+    return name
 
 
 def tiled(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule:

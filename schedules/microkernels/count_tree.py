@@ -1,0 +1,376 @@
+"""Popcount GEMM as a tree of pairwise adds: exact AArch64 assembly for one shape.
+
+A tile is R rows times 16 outputs. CNT(a ^ w) of 16 bytes leaves 16 lanes of one output; an ADDP of
+two such vectors leaves 8 lanes of two outputs, and so on: after three levels a vector holds 8
+outputs, two lanes each, and UADDLP or UADALP makes them 16-bit sums. A row's rest of 8, 4, 2 or 1
+bytes enters the tree where vectors have as many lanes an output (see weights), so nothing is
+padded. The tree costs what one ADD a vector would, and no result needs a horizontal sum of its
+own: 16 outputs of 16·V bytes cost 48·V instructions and the conversion.
+
+Lanes of 8 bits hold one chunk of a row: after three levels 64 for each vector, at most three, and
+32 for a rest of 8 bytes, so at most 224. Sums of 16 bits hold 8191 bytes.
+
+Float results K − 2p are exact and need no conversion: UADDW adds p to the bits of the float 2^24,
+which makes 2^24 + 2p (an ulp is 2 there), and one FSUB from 2^24 + K is left; for odd K from
+2^24 + K − 1, and then 1 is added. (ZIP with the upper half would do, but is slow on Cortex-A72.)
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bicompile.schedules.microkernels.instructions import (
+    Instruction,
+    accumulating,
+    add_constant,
+    floating,
+    load,
+    load_pair,
+    load_repeated,
+    store_lanes,
+    store_pair,
+    vector,
+)
+from bicompile.schedules.microkernels.list_scheduler import Stages, in_two_stages, schedule
+from bicompile.schedules.microkernels.weights import (
+    BLOCK,
+    PIECES_PER_CHUNK,
+    VECTOR_BYTES,
+    Chunk,
+    Piece,
+    cut,
+    leaves,
+)
+
+ROWS = 2
+"""Rows of a tile: they share every load of weights."""
+
+MOST_BYTES = 8191
+"""Longest row: its bits, all different, still fit a sum of 16 bits."""
+
+_LONGEST_STRAIGHT = 8
+"""Vectors of a row that are unrolled whole; longer rows loop over chunks."""
+
+REGISTERS = """\
+v0-v7    activations: 4 pieces of a chunk, of each of 2 rows
+v8-v13   weights: 3 pairs in turn
+v14      for float32 results: 2^24 in every lane
+v15      for float32 results: 2^24 + K, or K − 1 where K is odd; then v31 is 1
+v16-v19  sums of 16 bits: 16 outputs of each of 2 rows
+v20-v31  values: counts, sums of the tree, results
+x0 rows, x1 weights, x2 results; x3 weights to come; x4-x5 row r to come; x6-x7 results of row r
+x8 tiles left, x9 blocks left, x10 chunks left, x11 constants"""
+
+_TWO_24 = 0x4B80_0000
+"""2^24 as the bits of a float32. With n added to the bits it is 2^24 + 2n."""
+
+_WEIGHTS = [("v8", "v9"), ("v10", "v11"), ("v12", "v13")]
+_EXPONENT, _BIAS, _ONE = "v14", "v15", "v31"
+_VALUES = [f"v{n}" for n in range(20, 32)]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a kernel computes: (rows, row_bytes) bits, (outputs, row_bytes) → (rows, outputs).
+
+    Attributes:
+        rows: M.
+        outputs: N.
+        row_bytes: bytes of a row that count.
+        stride: bytes from one row of activations to the next.
+        bits: K, where results are K − 2·popcount as float32; None where they are int32 popcounts.
+    """
+
+    rows: int
+    outputs: int
+    row_bytes: int
+    stride: int
+    bits: int | None = None
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of one row of results."""
+        return 4 * self.outputs
+
+
+class _Tile:
+    """Writes the program of one tile, or of a part of it, in the order of its data."""
+
+    def __init__(self, shape: Shape, rows: int) -> None:
+        self.program: list[Instruction] = []
+        self._shape = shape
+        self._rows = range(rows)
+        values = [v for v in _VALUES if v != _ONE or shape.bits is None or shape.bits % 2 == 0]
+        self._free = deque(values)
+        self._weights: deque[str] = deque()
+        self._pairs = 0
+
+    def activations(self, chunk: Chunk) -> None:
+        """Load one chunk of every row."""
+        for r in self._rows:
+            pointer, index = f"x{4 + r}", 0
+            while index < len(chunk):
+                here = _activation(r, index)
+                both = chunk[index : index + 2] == (Piece(VECTOR_BYTES), Piece(VECTOR_BYTES))
+                if both:
+                    self.program.append(load_pair(here, _activation(r, index + 1), pointer))
+                elif chunk[index].size == VECTOR_BYTES:
+                    self.program.append(load(here, pointer))
+                else:
+                    self.program.append(load_repeated(here, pointer, chunk[index].size))
+                index += 1 + both
+
+    def chunk(self, chunk: Chunk, *, first: bool) -> None:
+        """Count one chunk; the first one of a row sets the sums, others add to them."""
+        self._left = sum(1 for _ in leaves(chunk))
+        for half in range(2):
+            values = self._below(chunk, 3, half)
+            for r, value in enumerate(values):
+                into = _sum(r, half)
+                if first:
+                    self.program.append(vector("uaddlp {}.8h, {}.16b", into, value))
+                else:
+                    self.program.append(accumulating("uadalp {}.8h, {}.16b", into, value))
+                self._free.append(value)
+        has_sums = not first or any(piece.level < 4 for piece in chunk)
+        for index, piece in enumerate(chunk):
+            if piece.level == 4:
+                self._last_byte(index, has_sums)
+
+    def _last_byte(self, index: int, has_sums: bool) -> None:
+        for r, value in enumerate(self._count(index)):
+            for half, suffix, lanes in ((0, "", "8b"), (1, "2", "16b")):
+                into = _sum(r, half)
+                if has_sums:
+                    text = f"uaddw{suffix} {{0}}.8h, {{0}}.8h, {{1}}.{lanes}"
+                    self.program.append(accumulating(text, into, value))
+                else:
+                    text = f"ushll{suffix} {{}}.8h, {{}}.{lanes}, #0"
+                    self.program.append(vector(text, into, value))
+            self._free.append(value)
+
+    def _below(self, chunk: Chunk, level: int, group: int) -> list[str]:
+        """A node of the tree, in a register for each row; none where nothing is below it."""
+        total: list[str] = []
+        if level:
+            total = self._below(chunk, level - 1, 2 * group)
+            right = self._below(chunk, level - 1, 2 * group + 1)
+            self._add("addp {}.16b, {}.16b, {}.16b", total, right)
+        for index, piece in enumerate(chunk):
+            if piece.level == level:
+                counted = self._count(index)
+                if total:
+                    self._add("add {}.16b, {}.16b, {}.16b", total, counted)
+                else:
+                    total = counted
+        return total
+
+    def _add(self, template: str, total: Sequence[str], other: Sequence[str]) -> None:
+        for left, right in zip(total, other, strict=True):
+            self.program.append(vector(template, left, left, right))
+            self._free.append(right)
+
+    def _count(self, index: int) -> list[str]:
+        """CNT(a ^ w) of the next weights and piece `index` of every row."""
+        weights = self._next_weights()
+        counted = []
+        for r in self._rows:
+            value = self._free.popleft()
+            self.program += [
+                vector("eor {}.16b, {}.16b, {}.16b", value, _activation(r, index), weights),
+                vector("cnt {}.16b, {}.16b", value, value),
+            ]
+            counted.append(value)
+        return counted
+
+    def _next_weights(self) -> str:
+        if not self._weights:
+            pair = _WEIGHTS[self._pairs % len(_WEIGHTS)]
+            self._pairs += 1
+            if self._left > 1:
+                self._weights.extend(pair)
+                self.program.append(load_pair(*pair, "x3"))
+            else:
+                self._weights.append(pair[0])
+                self.program.append(load(pair[0], "x3"))
+        self._left -= 1
+        return self._weights.popleft()
+
+    def results(self, outputs: int) -> None:
+        """Convert the sums and store the first `outputs` of every row's 16 results."""
+        for r in self._rows:
+            for half in range(2):
+                first, second = (self._result(_sum(r, half), end) for end in ("1", "2"))
+                left = outputs - 8 * half
+                if left >= 8:
+                    self.program.append(store_pair(first, second, f"x{6 + r}"))
+                else:
+                    for quarter, value in enumerate((first, second)):
+                        lanes = min(left - 4 * quarter, 4)
+                        if lanes > 0:
+                            self.program += store_lanes(value, f"x{6 + r}", lanes)
+                self._free += [first, second]
+
+    def _result(self, sums: str, end: str) -> str:
+        """Four results of the first ("1") or second half of eight sums."""
+        value = self._free.popleft()
+        suffix, lanes = ("", "4h") if end == "1" else ("2", "8h")
+        if self._shape.bits is None:
+            self.program.append(vector(f"ushll{suffix} {{}}.4s, {{}}.{lanes}, #0", value, sums))
+            return value
+        text = f"uaddw{suffix} {{}}.4s, {{}}.4s, {{}}.{lanes}"
+        self.program.append(vector(text, value, _EXPONENT, sums))
+        self.program.append(floating("fsub {}.4s, {}.4s, {}.4s", value, _BIAS, value))
+        if self._shape.bits % 2:
+            self.program.append(floating("fadd {}.4s, {}.4s, {}.4s", value, value, _ONE))
+        return value
+
+
+def _activation(row: int, piece: int) -> str:
+    return f"v{PIECES_PER_CHUNK * row + piece}"
+
+
+def _sum(row: int, half: int) -> str:
+    return f"v{16 + 2 * row + half}"
+
+
+def assembly(name: str, shape: Shape) -> str:
+    """The kernel as a local function `name` (rows, weights as lay_out gives them, results).
+
+    Raises ValueError where a row is longer than MOST_BYTES.
+    """
+    if shape.row_bytes > MOST_BYTES:
+        raise ValueError(f"rows have {shape.row_bytes} bytes, accepted are at most {MOST_BYTES}")
+    tiles, last = divmod(shape.rows, ROWS)
+    lines = [f"\tstp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
+    lines[0] = "\tstp d8, d9, [sp, #-64]!"
+    lines += _constants(shape)
+    lines += ["\tmov x6, x2"]
+    if tiles:
+        lines += _rows(name, shape, ROWS, tiles)
+    if last:
+        lines += _rows(name, shape, last, 1)
+    lines += [f"\tldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
+    lines += ["\tldp d8, d9, [sp], #64", "\tret"]
+    about = "\n".join(f"// {line}" for line in REGISTERS.splitlines())
+    body = "\n".join(lines)
+    return (
+        f"{about}\n\t.text\n\t.p2align 4\n\t.type {name}, %function\n{name}:\n{body}\n"
+        f"\t.size {name}, . - {name}\n"
+    )
+
+
+def _constants(shape: Shape) -> list[str]:
+    if shape.bits is None:
+        return []
+    bias = _TWO_24 + shape.bits // 2
+    lines = [
+        f"\tmov w11, #{_TWO_24:#x}",
+        f"\tdup {_EXPONENT}.4s, w11",
+        f"\tmov w11, #{bias & 0xFFFF}",
+        f"\tmovk w11, #{bias >> 16}, lsl #16",
+        f"\tdup {_BIAS}.4s, w11",
+    ]
+    return lines + ([f"\tfmov {_ONE}.4s, #1.0"] if shape.bits % 2 else [])
+
+
+def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
+    """A loop over `tiles` groups of `rows` rows, every one against all weights."""
+    loop = f".L{name}_{rows}_tiles"
+    lines = [f"\tmov x8, #{tiles}", f"{loop}:"] if tiles > 1 else []
+    lines += ["\tmov x4, x0", "\tmov x3, x1"]
+    if rows > 1:
+        lines += ["\tmov x5, x0", *_moved("x5", shape.stride)]
+        lines += ["\tmov x7, x6", *_moved("x7", shape.result_bytes)]
+    lines += _moved("x0", rows * shape.stride)
+    vectors = shape.row_bytes // VECTOR_BYTES
+    lines += (_straight if vectors <= _LONGEST_STRAIGHT else _looped)(name, shape, rows)
+    lines += _moved("x6", (rows - 1) * shape.result_bytes)
+    if tiles > 1:
+        lines += ["\tsubs x8, x8, #1", f"\tb.ne {loop}"]
+    return lines
+
+
+def _straight(name: str, shape: Shape, rows: int) -> list[str]:
+    """All blocks of 16 outputs; a block is one program, and two overlap."""
+    chunks = cut(shape.row_bytes)
+    kept = len(chunks) == 1
+    setup = _Tile(shape, rows)
+    if kept:
+        setup.activations(chunks[0])
+
+    def block(outputs: int) -> list[Instruction]:
+        tile = _Tile(shape, rows)
+        for index, chunk in enumerate(chunks):
+            if not kept:
+                tile.activations(chunk)
+            tile.chunk(chunk, first=index == 0)
+        if not kept:
+            tile.program += _back(shape, rows)
+        tile.results(outputs)
+        return tile.program
+
+    blocks = -(-shape.outputs // BLOCK)
+    last = block(shape.outputs - BLOCK * (blocks - 1))
+    if blocks == 1:
+        return _text([*setup.program, *last])
+    stages, end = in_two_stages(block(BLOCK)), in_two_stages(last)
+    assert stages.start == end.start
+    lines = _text([*setup.program, *stages.start])
+    lines += _loop(f".L{name}_{rows}_blocks", "x9", blocks - 1, stages)
+    return lines + _lines(end.finish)
+
+
+def _looped(name: str, shape: Shape, rows: int) -> list[str]:
+    """All blocks; inside a loop over chunks of three vectors, of which two overlap."""
+    first, chunk, *others = cut(shape.row_bytes)
+    endings = [other for other in others if other != chunk]
+    turns = len(others) - len(endings)
+    begin, middle = _Tile(shape, rows), _Tile(shape, rows)
+    begin.activations(first)
+    begin.chunk(first, first=True)
+    middle.activations(chunk)
+    middle.chunk(chunk, first=False)
+    stages = in_two_stages(middle.program)
+
+    def block(outputs: int, label: str) -> list[str]:
+        end = _Tile(shape, rows)
+        for ending in endings:
+            end.activations(ending)
+            end.chunk(ending, first=False)
+        end.program += _back(shape, rows)
+        end.results(outputs)
+        lines = _text([*begin.program, *stages.start])
+        lines += _loop(f"{label}_chunks", "x10", turns, stages)
+        return lines + _text([*stages.finish, *end.program])
+
+    full, last = divmod(shape.outputs, BLOCK)
+    label = f".L{name}_{rows}_blocks"
+    lines = [f"\tmov x9, #{full}", f"{label}:"] if full else []
+    if full:
+        lines += block(BLOCK, label)
+        lines += ["\tsubs x9, x9, #1", f"\tb.ne {label}"]
+    return lines + (block(last, f"{label}_last") if last else [])
+
+
+def _back(shape: Shape, rows: int) -> list[Instruction]:
+    return [step for r in range(rows) for step in add_constant(f"x{4 + r}", -shape.row_bytes)]
+
+
+def _loop(label: str, counter: str, turns: int, stages: Stages) -> list[str]:
+    if turns == 0:
+        return []
+    head = [f"\tmov {counter}, #{turns}", f"{label}:", f"\tsubs {counter}, {counter}, #1"]
+    return [*head, *_lines(stages.loop), f"\tb.ne {label}"]
+
+
+def _text(program: Sequence[Instruction]) -> list[str]:
+    return _lines([issued.instruction for issued in schedule(program)])
+
+
+def _lines(program: Sequence[Instruction]) -> list[str]:
+    return [f"\t{instruction.text}" for instruction in program]
+
+
+def _moved(register: str, distance: int) -> list[str]:
+    return _lines(add_constant(register, distance))

@@ -1,0 +1,141 @@
+"""AArch64 instructions as the list scheduler sees them: text, registers, unit, latency.
+
+Registers are names: `v3` is a vector register, `x4` an integer register. Latencies are those of an
+in-order core (Cortex-A53 and A55 class), as far as known: they order instructions, nothing
+else depends on them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["vector", "memory", "integer"]
+
+VECTOR_LATENCY = 4
+FLOAT_LATENCY = 5
+LOAD_LATENCY = 4
+INTEGER_LATENCY = 1
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction.
+
+    Attributes:
+        text: assembly.
+        reads: registers whose values it needs.
+        writes: registers it writes, each with the cycles until the value is there.
+        unit: what executes it.
+        cycles: how long it holds the unit.
+    """
+
+    text: str
+    reads: tuple[str, ...]
+    writes: tuple[tuple[str, int], ...]
+    unit: Unit
+    cycles: int = 1
+
+    @property
+    def name(self) -> str:
+        """The mnemonic."""
+        return self.text.split()[0]
+
+
+def vector(template: str, destination: str, *sources: str) -> Instruction:
+    """An ASIMD integer instruction; the template's {} stand for the registers in order."""
+    return Instruction(
+        template.format(destination, *sources),
+        sources,
+        ((destination, VECTOR_LATENCY),),
+        "vector",
+    )
+
+
+def accumulating(template: str, destination: str, *sources: str) -> Instruction:
+    """An ASIMD instruction that adds to its destination."""
+    return Instruction(
+        template.format(destination, *sources),
+        (destination, *sources),
+        ((destination, VECTOR_LATENCY),),
+        "vector",
+    )
+
+
+def floating(template: str, destination: str, *sources: str) -> Instruction:
+    """An ASIMD floating-point instruction."""
+    return Instruction(
+        template.format(destination, *sources), sources, ((destination, FLOAT_LATENCY),), "vector"
+    )
+
+
+def load_pair(first: str, second: str, pointer: str) -> Instruction:
+    """Two vectors of 16 bytes; the pointer moves past them."""
+    return Instruction(
+        f"ldp {_q(first)}, {_q(second)}, [{pointer}], #32",
+        (pointer,),
+        ((first, LOAD_LATENCY), (second, LOAD_LATENCY), (pointer, INTEGER_LATENCY)),
+        "memory",
+        2,
+    )
+
+
+def load(destination: str, pointer: str) -> Instruction:
+    """One vector of 16 bytes; the pointer moves past it."""
+    return _load(f"ldr {_q(destination)}, [{pointer}], #16", destination, pointer)
+
+
+def load_repeated(destination: str, pointer: str, size: int) -> Instruction:
+    """`size` bytes (1, 2, 4, 8), repeated to fill a vector; the pointer moves past them."""
+    lanes = {1: "16b", 2: "8h", 4: "4s", 8: "2d"}[size]
+    text = f"ld1r {{{destination}.{lanes}}}, [{pointer}], #{size}"
+    return _load(text, destination, pointer)
+
+
+def _load(text: str, destination: str, pointer: str) -> Instruction:
+    writes = ((destination, LOAD_LATENCY), (pointer, INTEGER_LATENCY))
+    return Instruction(text, (pointer,), writes, "memory")
+
+
+def store_pair(first: str, second: str, pointer: str) -> Instruction:
+    """Two vectors; the pointer moves past them."""
+    text = f"stp {_q(first)}, {_q(second)}, [{pointer}], #32"
+    return Instruction(text, (first, second, pointer), ((pointer, INTEGER_LATENCY),), "memory", 2)
+
+
+def store_lanes(source: str, pointer: str, lanes: int) -> list[Instruction]:
+    """The first 1 to 4 lanes of 32 bits; the pointer moves past them."""
+    number = source[1:]
+
+    def store(text: str) -> Instruction:
+        return Instruction(text, (source, pointer), ((pointer, INTEGER_LATENCY),), "memory")
+
+    if lanes == 4:
+        return [store(f"str q{number}, [{pointer}], #16")]
+    if lanes == 1:
+        return [store(f"str s{number}, [{pointer}], #4")]
+    pair = store(f"str d{number}, [{pointer}], #8")
+    if lanes == 2:
+        return [pair]
+    return [pair, store(f"st1 {{{source}.s}}[2], [{pointer}], #4")]
+
+
+def add_constant(register: str, value: int) -> list[Instruction]:
+    """register += value, |value| < 2^24: at most two instructions."""
+    if abs(value) >= 1 << 24:
+        raise ValueError(f"{value} bytes are too many for an add of two immediates")
+    verb = "sub" if value < 0 else "add"
+    high, low = divmod(abs(value), 1 << 12)
+    parts = [f"#{high}, lsl #12"] if high else []
+    parts += [f"#{low}"] if low else []
+    return [
+        Instruction(
+            f"{verb} {register}, {register}, {part}",
+            (register,),
+            ((register, INTEGER_LATENCY),),
+            "integer",
+        )
+        for part in parts
+    ]
+
+
+def _q(register: str) -> str:
+    return register.replace("v", "q")
