@@ -149,7 +149,7 @@ def _sizes(obj: Path) -> tuple[int, int]:
 
 
 def _short(clip: Path) -> str:
-    return f"{clip.parent.name}/{clip.name}"
+    return f"{clip.parent.name}/{clip.name}".lstrip("/")
 
 
 def _json(**fields: Any) -> None:

@@ -1,10 +1,17 @@
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import networks
+import numpy as np
 import onnx
 import pytest
+import soundfile
+from command_line import Ended, Run
 from hypothesis import settings
+
+from bicompile import cli
 
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
@@ -93,3 +100,30 @@ def compiled(model: Path, target: str, out: Path) -> Path:
     import bicompile
 
     return bicompile.compile(model, target=target, out=out).folder
+
+
+@pytest.fixture
+def bicompile(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process, where what it imports is imported already."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["bicompile", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.random.default_rng(1).standard_normal(16000) * 0.1, 16000)
+    return path
+
+
+@pytest.fixture
+def copied(compiled_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(compiled_folder, tmp_path / "copied"))
