@@ -145,6 +145,26 @@ def verify(
 
 
 @app.command()
+def cost(
+    artifact: Annotated[Path, typer.Argument(help="artifact folder")],
+    core: Annotated[
+        list[str] | None,
+        typer.Option(help="core to model, again for more: cortex-a53, cortex-a72, neoverse-n1"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Say what each kernel costs: instructions counted, cycles modelled."""
+    from bicompile import show
+    from bicompile.artifact import read_artifact
+    from bicompile.cost.report import measure, model_source, sample_of
+
+    executable = read_artifact(artifact).executable
+    cores = core or ["cortex-a53"]
+    rows = measure(executable, sample_of(executable), cores)
+    show.costs(rows, {name: model_source(name) for name in cores}, as_json=json)
+
+
+@app.command()
 def targets(
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:

@@ -170,3 +170,19 @@ def test_targets_are_the_same_as_text_and_as_json(bicompile: Run) -> None:
     assert [target["name"] for target in told] == names
     assert names[0] == "cortex-a53"
     assert names[-1] == "host"
+
+
+def test_cost_tells_every_kernel_and_names_the_model(bicompile: Run, compiled_folder: Path) -> None:
+    ended = bicompile("cost", compiled_folder)
+    assert ended.status == 0
+    assert "model_run" in ended.out
+    assert "cycles are modelled by the in-order model" in ended.out
+    told = json.loads(bicompile("cost", compiled_folder, "--json").out)
+    assert sum(row["instructions"] for row in told["kernels"]) > 1000
+    assert list(told["models"]) == ["cortex-a53"]
+
+
+def test_a_core_without_a_cost_model_is_refused(bicompile: Run, compiled_folder: Path) -> None:
+    ended = bicompile("cost", compiled_folder, "--core", "cortex-m4")
+    assert ended.status == 2
+    assert "there are models for cortex-a53" in ended.err

@@ -66,6 +66,12 @@ def measure(
     ]
 
 
+def sample_of(executable: Executable) -> NDArray[np.float32]:
+    """An input to measure with, always the same: normal numbers, float32 of the input's shape."""
+    generator = np.random.default_rng(0)
+    return generator.standard_normal(executable.input.shape).astype(np.float32)
+
+
 def model_source(name: str) -> str:
     """Where a model's figures come from, in words to print beside them.
 
