@@ -3,7 +3,7 @@
 Elementwise nests are inlined into whoever reads them, so that one pass over the data is left and
 nothing between is stored. A sum whose terms lie side by side in memory goes through four partial
 sums, since float addition may not be reordered by LLVM; a sum along another axis walks the
-contiguous axis innermost. Vectorizing what is left is LLVM's work.
+contiguous axis innermost. The innermost loop of what is left is vectorized where it divides evenly.
 """
 
 from tvm import s_tir, tirx

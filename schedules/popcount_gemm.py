@@ -32,7 +32,7 @@ def counted(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
 
 
 def _called(function: tirx.PrimFunc) -> Kernel:
-    """Tensorize the whole nest to one call; TVM proves that the nest is what the call means."""
+    """Tensorize the whole nest to one call; TVM compares the nest with the call's meaning."""
     m, stride = (int(dim) for dim in function.params[0].ty.shape)
     n = int(function.params[1].ty.shape[0])
     kernel = microkernels.popcount_gemm(

@@ -21,8 +21,8 @@ from bicompile.passes.binary_layers import binary_layers
 from bicompile.passes.normalise_sign import normalise_sign
 from bicompile.passes.remove_unused import remove_unused
 
-CONV1 = (1, 5, 7)
-CONV2 = (1, 5, 6, 7)
+CONV1, CONV2 = (1, 5, 7), (1, 5, 6, 7)
+"""Inputs of a convolution over one axis and over two."""
 
 
 def weights_of(seed: int, *shape: int) -> np.ndarray:

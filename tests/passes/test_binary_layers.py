@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from binary_layer_graphs import assert_binary, layer, rewritten, weights_of
+from binary_layer_graphs import CONV1, CONV2, assert_binary, layer, rewritten, weights_of
 from graphs import (
     SIGN,
     applied,
@@ -20,9 +20,6 @@ from onnx import helper
 from bicompile.passes.binary_layers import binary_layers
 from bicompile.passes.normalise_sign import normalise_sign
 from bicompile.passes.remove_unused import remove_unused
-
-CONV1 = (1, 5, 7)
-CONV2 = (1, 5, 6, 7)
 
 
 def test_a_linear_layer_before_and_after(golden: Callable[[str, str], None]) -> None:

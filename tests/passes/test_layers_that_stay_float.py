@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from binary_layer_graphs import LOOKS, assert_float, layer, rewritten, weights_of
+from binary_layer_graphs import CONV1, CONV2, LOOKS, assert_float, layer, rewritten, weights_of
 from graphs import (
     SIGN,
     floats,
@@ -13,9 +13,6 @@ from networks import binarized, model_of
 from onnx import helper
 
 from bicompile.check import session
-
-CONV1 = (1, 5, 7)
-CONV2 = (1, 5, 6, 7)
 
 
 @pytest.mark.parametrize(
