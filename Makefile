@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+FESTIVAL := /usr/share/festival/voices
 
 .PHONY: demo test lint types clean
 
@@ -13,7 +14,10 @@ demo: $(INSTALLED)
 	$(BIN)/bicompile verify build/kws zoo:clips --model build/bifsmnv2-kws12.onnx
 
 test: $(INSTALLED) lint types
-	@.ci/need qemu-aarch64:qemu-user espeak-ng:espeak-ng flite:flite
+	@.ci/need qemu-aarch64:qemu-user espeak-ng:espeak-ng flite:flite festival:festival \
+	  $(FESTIVAL)/english/kal_diphone:festvox-kallpc16k \
+	  $(FESTIVAL)/english/ked_diphone:festvox-kdlpc16k \
+	  $(FESTIVAL)/us/cmu_us_slt_arctic_hts:festvox-us-slt-hts
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(INSTALLED)

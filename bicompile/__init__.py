@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bicompile.artifact import Artifact
+    from bicompile.passes.sign_of_zero import SignOfZero
 
 __all__ = ["compile", "read"]
 
@@ -21,19 +22,30 @@ def compile(  # noqa: A001 - the word a user looks for
     target: str,
     out: str | Path | None = None,
     width: int | None = None,
+    sign_of_zero: "SignOfZero" = "strict",
     check: bool = True,
 ) -> "Artifact":
     """Compile an ONNX file, a checkpoint or `zoo:NAME` for a target; returns the artifact.
 
     The artifact is written to the folder `out`, or to a temporary one that ends with the process.
-    `width` chooses the width of a checkpoint or zoo model. Raises bicompile.errors.UserError.
+    `width` chooses the width of a checkpoint or zoo model. `sign_of_zero` is what a Sign gives at
+    0: `strict` as in ONNX, so that layers behind it stay float, `plus` +1, `minus` −1. Raises
+    bicompile.errors.UserError.
     """
     from bicompile.files import folder_of_this_process
     from bicompile.pipeline import compile_model
     from bicompile.targets import find_target
 
     folder = folder_of_this_process() / "artifact" if out is None else Path(out)
-    return compile_model(str(model), find_target(target), folder, width=width, check=check).artifact
+    compiled = compile_model(
+        str(model),
+        find_target(target),
+        folder,
+        width=width,
+        sign_of_zero=sign_of_zero,
+        check=check,
+    )
+    return compiled.artifact
 
 
 def read(folder: str | Path) -> "Artifact":

@@ -1,10 +1,12 @@
 """Proof by running: a pass is right when the graph gives the same before and after it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import TensorProto
 
 from bicompile.errors import UserError
 from bicompile.ops import DOMAIN
@@ -12,11 +14,14 @@ from bicompile.ops import DOMAIN
 _TOLERANCE = 1e-4
 """Of the largest output; what reordering float sums does stays far below."""
 
+_SMALLEST_INPUTS = 0.01
+"""The check inputs' smallest magnitude by their largest: so small may all outputs of one be."""
+
 _INPUTS = 6
 _SILENT = 4
 _COMPARISONS = {
     (DOMAIN, "Threshold"),
-    *(("", op) for op in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")),
+    *(("", op) for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")),
 }
 
 
@@ -60,48 +65,105 @@ def check_inputs(model: onnx.ModelProto) -> list[np.ndarray]:
     ]
 
 
-def check_pass(
-    name: str, before: onnx.ModelProto, after: onnx.ModelProto, inputs: Sequence[np.ndarray]
-) -> None:
-    """Run both graphs; raises UserError naming the pass and the input where they differ.
+@dataclass(frozen=True)
+class Observed:
+    """What a graph gives on the check inputs; both sides of its comparisons, one after another."""
+
+    model: onnx.ModelProto
+    inputs: Sequence[np.ndarray]
+    outputs: list[np.ndarray]
+    decisions: list[list[np.ndarray]]
+
+
+def observe(
+    model: onnx.ModelProto, inputs: Sequence[np.ndarray], what: str = "the model"
+) -> Observed:
+    """Run a graph on every input; raises UserError, which calls it `what`, where it does not."""
+    loaded = session(_with_decisions(model), what)
+    runs = [_run(loaded, what, x) for x in inputs]
+    return Observed(model, inputs, [run[0] for run in runs], [run[1:] for run in runs])
+
+
+def check_pass(name: str, before: Observed, after: Observed) -> None:
+    """Compare both graphs; raises UserError naming the pass, the node and the input that differ.
 
     A pass may reorder float sums, and an activation that lies on its threshold may then take the
     other sign: on such an input the outputs may differ, but not on most inputs.
     """
-    old, new = session(_with_decisions(before)), session(after, f"the graph after pass {name}")
     crossed = []
-    for index, x in enumerate(inputs):
-        expected, *decisions = _run(old, "the model", x)
-        (found,) = _run(new, f"the graph after pass {name}", x)
-        difference = _relative_difference(expected, found)
+    # Where a sum cancels, rounding noise may be all that is left of the outputs for one input.
+    largest = max(map(_largest, before.outputs), default=0.0)
+    for index, (expected, found) in enumerate(zip(before.outputs, after.outputs, strict=True)):
+        difference = _relative_difference(expected, found, _SMALLEST_INPUTS * largest)
         if difference <= _TOLERANCE:
             continue
-        if not any(
-            _near_threshold(x, t) for x, t in zip(decisions[::2], decisions[1::2], strict=True)
-        ):
-            raise _disagreement(name, after, index, difference)
+        sides = before.decisions[index]
+        if not any(_near_threshold(x, t) for x, t in zip(sides[::2], sides[1::2], strict=True)):
+            raise _disagreement(name, before, after, index, difference)
         crossed.append((index, difference))
-    if 2 * len(crossed) > len(inputs):
-        raise _disagreement(name, after, *crossed[0])
+    if 2 * len(crossed) > len(before.inputs):
+        raise _disagreement(name, before, after, *crossed[0])
 
 
-def _disagreement(name: str, model: onnx.ModelProto, index: int, difference: float) -> UserError:
+def _disagreement(
+    name: str, before: Observed, after: Observed, index: int, difference: float
+) -> UserError:
+    node = first_difference(before.model, after.model, before.inputs[index])
     return UserError(
-        f"pass {name} changed what the model computes: output {model.graph.output[0].name} differs "
-        f"by {difference:.3g} of its largest value on check input {index}, accepted "
-        f"{_TOLERANCE:g}; nothing was written, please report the model"
+        f"pass {name} changed what the model computes at node {node}: output "
+        f"{after.model.graph.output[0].name} differs by {difference:.3g} of its largest value on "
+        f"check input {index}, accepted {_TOLERANCE:g}; nothing was written, please report the "
+        "model"
     )
 
 
-def _relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
+def first_difference(before: onnx.ModelProto, after: onnx.ModelProto, x: np.ndarray) -> str:
+    """The node of `before` at which the graphs part on an input, as `NAME (OP)`.
+
+    A value keeps its name through a pass only where it keeps its meaning, so the values with a name
+    in both graphs are compared in the order of `before`. Where the first that differs is computed
+    from one that is no longer there, that one's node is what the pass rewrote.
+    """
+    nodes, left = _computed(before), _computed(after)
+    names = [name for name in nodes if name in left]
+    old, new = (_run(session(_with_outputs(m, names)), "the model", x) for m in (before, after))
+    pairs = zip(names, old, new, strict=True)
+    parted = (name for name, a, b in pairs if _relative_difference(a, b) > _TOLERANCE)
+    node = nodes[next(parted, before.graph.output[0].name)]
+    rewritten = [nodes[name] for name in node.input if name in nodes and name not in left]
+    node = (rewritten or [node])[0]
+    return f"{node.name or node.output[0]} ({node.op_type})"
+
+
+def _computed(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The node of every value, in the order of the graph."""
+    return {name: node for node in model.graph.node for name in node.output if name}
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The model with these values as its outputs."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    del watched.graph.output[:]
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return watched
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
+
+
+def _relative_difference(expected: np.ndarray, found: np.ndarray, least: float = 0.0) -> float:
+    """The largest difference, of the largest finite value or of `least`."""
     if expected.shape != found.shape or not np.array_equal(np.isnan(expected), np.isnan(found)):
         return float("inf")
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
     finite = np.isfinite(expected)
     if not np.array_equal(expected[~finite], found[~finite], equal_nan=True):
         return float("inf")
     if not finite.any():
         return 0.0
-    scale = float(np.abs(expected[finite]).max()) or 1.0
+    scale = max(_largest(expected), least) or 1.0
     return float(np.abs(expected[finite] - found[finite]).max()) / scale
 
 
@@ -114,24 +176,69 @@ def _near_threshold(x: np.ndarray, threshold: np.ndarray) -> bool:
 
 
 def _with_decisions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, with both sides of every comparison as further outputs."""
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    prefix = "decision"
-    while any(name.startswith(prefix) for name in names):
-        prefix += "_"
-    zero = f"{prefix}zero"
-    extended.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), zero))
-    sides = []
-    for node in model.graph.node:
+    """The model, with both sides of every decision as further outputs.
+
+    A comparison has two; a Sign compares with 0, a Round with the nearest number between two
+    integers, a Floor and a Ceil with the nearest integer. Inside DualScale there are comparisons.
+    """
+    extended = onnx.inliner.inline_selected_functions(model, [(DOMAIN, "DualScale")])
+    graph = extended.graph
+    nodes = list(graph.node)
+    prefix = _unused("decision", extended)
+    numbers = {f"{prefix}zero": 0, f"{prefix}half": 0.5}
+    for name, number in numbers.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(number), name))
+    zero, half = numbers
+    sides: list[str] = []
+
+    def add(op: str, *inputs: str) -> str:
+        name = f"{prefix}{len(graph.node)}"
+        graph.node.append(onnx.helper.make_node(op, inputs, [name]))
+        return name
+
+    for node in nodes:
         if (node.domain, node.op_type) in _COMPARISONS:
             sides += node.input
         elif (node.domain, node.op_type) == ("", "Sign"):
             sides += [node.input[0], zero]
+        elif (node.domain, node.op_type) == ("", "Round"):
+            of_its_type = add("CastLike", half, node.input[0])
+            sides += [node.input[0], add("Add", add("Floor", node.input[0]), of_its_type)]
+        elif (node.domain, node.op_type) in (("", "Floor"), ("", "Ceil")):
+            sides += [node.input[0], add("Round", node.input[0])]
     # An output may stand once and must be computed: copies make both true.
-    for index, name in enumerate(sides):
-        copy = f"{prefix}{index}"
-        extended.graph.node.append(onnx.helper.make_node("Identity", [name], [copy]))
-        extended.graph.output.append(onnx.ValueInfoProto(name=copy))
+    graph.output.extend(onnx.ValueInfoProto(name=add("Identity", name)) for name in sides)
     return extended
+
+
+def with_sign_of_zero(model: onnx.ModelProto, choice: str) -> onnx.ModelProto:
+    """The model with Sign(Sign(x) ± ½) for every Sign(x) of float32: ±1 at 0, `plus` or `minus`."""
+    decided = onnx.ModelProto()
+    decided.CopyFrom(model)
+    graph = decided.graph
+    values = (*graph.value_info, *graph.output)
+    floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    shift = _unused("shift", model)
+    half = np.float32(0.5 if choice == "plus" else -0.5)
+    graph.initializer.append(onnx.numpy_helper.from_array(half, shift))
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        (name, *_) = node.output
+        if (node.domain, node.op_type) == ("", "Sign") and name in floats:
+            sign, shifted = f"{shift}/{name}/sign", f"{shift}/{name}/shifted"
+            nodes.append(onnx.helper.make_node("Sign", node.input, [sign]))
+            nodes.append(onnx.helper.make_node("Add", [sign, shift], [shifted]))
+            nodes.append(onnx.helper.make_node("Sign", [shifted], [name], node.name))
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return decided
+
+
+def _unused(prefix: str, model: onnx.ModelProto) -> str:
+    """A prefix that no value's name begins with."""
+    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return prefix

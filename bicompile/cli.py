@@ -7,14 +7,14 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from bicompile.errors import UserError
 
 _STOPPED = 130  # what typer makes of Ctrl-C
-_OF_TRAINING = ("torch", "safetensors")  # packages that only the extra `train` installs
+_OF_TRAINING = ("torch", "safetensors", "matplotlib")  # only the extra `train` installs them
 
 app = typer.Typer(
     add_completion=False,
@@ -28,7 +28,7 @@ app = typer.Typer(
 def synthesize(
     out: Annotated[Path, typer.Argument(help="folder for the corpus")],
     seed: Annotated[int, typer.Option(help="the corpus is a function of this number")] = 0,
-    jobs: Annotated[int, typer.Option(help="processes")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
 ) -> None:
     """Make a keyword corpus from speech engines, in the layout of Speech Commands."""
     from bicompile.training.synthesis import synthesize as run
@@ -41,11 +41,14 @@ def train(
     data: Annotated[Path, typer.Argument(help="corpus folder")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of this training run")],
     recipe: Annotated[str, typer.Option(help="name of a recipe, or a TOML file")] = "default",
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="leave out sound files that cannot be read")
+    ] = False,
 ) -> None:
     """Train the float teacher, then the binary student from it; run again to go on."""
     from bicompile.training.loop import train as run
 
-    run(data, out, recipe=recipe)
+    run(data, out, recipe=recipe, skip_unreadable=skip_unreadable)
 
 
 @app.command()
@@ -70,6 +73,10 @@ def compile_(
     width: Annotated[
         int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
     ] = None,
+    sign_of_zero: Annotated[
+        Literal["strict", "plus", "minus"],
+        typer.Option(help="what a Sign gives at 0; with plus (+1) or minus (−1) it is one bit"),
+    ] = "strict",
     check: Annotated[
         bool, typer.Option(help="run the graph before and after every pass and compare")
     ] = True,
@@ -86,8 +93,37 @@ def compile_(
     from bicompile.pipeline import compile_model  # takes seconds: not before a wrong target is told
 
     with show.working(f"compiling {model} for {target}"):
-        compiled = compile_model(model, processor, out, width=width, check=check, dump_ir=dump_ir)
+        compiled = compile_model(
+            model,
+            processor,
+            out,
+            width=width,
+            sign_of_zero=sign_of_zero,
+            check=check,
+            dump_ir=dump_ir,
+        )
     show.compiled(compiled, as_json=json)
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="ONNX file, checkpoint (.safetensors) or zoo:NAME")],
+    width: Annotated[
+        int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
+    ] = None,
+    sign_of_zero: Annotated[
+        Literal["strict", "plus", "minus"],
+        typer.Option(help="what a Sign gives at 0; with plus (+1) or minus (−1) it is one bit"),
+    ] = "strict",
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Say of every convolution and matrix product whether it becomes popcounts, or why not."""
+    from bicompile import show
+    from bicompile.explain import explain_model
+
+    with show.working(f"explaining {model}"):
+        explanation = explain_model(model, width=width, sign_of_zero=sign_of_zero)
+    show.explanation(explanation, as_json=json)
 
 
 @app.command()
@@ -142,6 +178,38 @@ def verify(
     show.verification(result, read, files, device, reference.name, as_json=json)
     if not result.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    things: Annotated[
+        list[str],
+        typer.Argument(help="checkpoints (each width), zoo:NAME, ONNX files, artifact folders"),
+    ],
+    data: Annotated[Path, typer.Option(help="corpus folder")],
+    split: Annotated[str, typer.Option(help="test or validation")] = "test",
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="take so many clips only, the same for all")
+    ] = None,
+    device: Annotated[str, typer.Option(help="of artifacts: emulator, qemu or host")] = "emulator",
+    plots: Annotated[Path | None, typer.Option(help="folder for plots (PNG)")] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="leave out sound files that cannot be read")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Compare the accuracy of networks on a corpus, whatever they run in."""
+    from bicompile import show
+    from bicompile.evaluate import evaluate as run
+
+    if plots is not None:
+        import bicompile.training.plots  # noqa: F401 - missing packages are told before the work
+    result = run(
+        things, data, split=split, clips=clips, device=device, skip_unreadable=skip_unreadable
+    )
+    show.evaluation(result, as_json=json)
+    if plots is not None:
+        result.write_plots(plots)
 
 
 @app.command()
@@ -223,9 +291,11 @@ def _told(error: Exception) -> tuple[int, str]:
         return 2, f"the disk is full ({where}); free some space and run again"
     if isinstance(error, OSError) and error.filename is not None:
         return 2, f"{error.filename}: {error.strerror}; check the path and run again"
-    if isinstance(error, ModuleNotFoundError) and error.name in _OF_TRAINING:
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    package = missing.partition(".")[0]
+    if package in _OF_TRAINING:
         return 2, (
-            f"this verb needs {error.name}, which is not installed; "
+            f"this verb needs {package}, which is not installed; "
             "install it with: pip install 'bicompile[train]'"
         )
     first = (str(error).splitlines() or [""])[0]

@@ -4,7 +4,8 @@ The body is the specification and what onnxruntime runs, so a graph that uses th
 model anybody can open and run. All ops are channels-last. A tensor of *bits* is uint8 with the
 channels packed along its last axis, eight to a byte, the lowest channel in the lowest bit, and
 clear bits after the last channel: shape (…, C) becomes (…, ceil(C / 8)). A set bit means +1, a
-clear bit −1.
+clear bit −1. For a convolution of G groups the channels of every group begin at a byte of their
+own: (…, C) becomes (…, G·ceil(C / G / 8)), one byte a channel where it is depthwise.
 
 A binary product is exact in integers: for a, w ∈ {±1}^K packed as bits,
 a·w = K − 2·popcount(a xor w).
@@ -40,32 +41,38 @@ _BOOL = int(TensorProto.BOOL)
 
 
 @script(_domain, default_opset=op)
-def Threshold(x: FLOAT[...], threshold: FLOAT[...], greater: int) -> UINT8[...]:  # noqa: N802
-    """Compare with a threshold per channel and pack: (…, C) float32, (C,) → (…, ceil(C / 8)) bits.
+def Threshold(  # noqa: N802
+    x: FLOAT[...], threshold: FLOAT[...], greater: int, group: int
+) -> UINT8[...]:
+    """Compare with a threshold per channel and pack: (…, C) float32, (C,) → (…, G·ceil(C / G / 8)).
 
     A bit is set where x ≥ threshold (`greater` = 1) or x ≤ threshold (`greater` = 0). A NaN on
-    either side leaves it clear.
+    either side leaves it clear. G = `group`.
     """
     at_least = op.And(op.GreaterOrEqual(x, threshold), op.Cast(greater, to=_BOOL))
     at_most = op.And(op.LessOrEqual(x, threshold), op.Cast(1 - greater, to=_BOOL))
     bits = op.Cast(op.Or(at_least, at_most), to=_INT32)
-    missing = op.Mod(op.Neg(op.Shape(threshold)), [8])
-    padded = op.Pad(bits, op.Concat([0], missing, axis=0), None, [-1])
     leading = op.Slice(op.Shape(x), [0], [-1])
+    groups = op.Reshape(op.Constant(value_int=group), [1])
+    grouped = op.Reshape(bits, op.Concat(leading, groups, [-1], axis=0))
+    missing = op.Mod(op.Neg(op.Shape(grouped, start=-1)), [8])
+    padded = op.Pad(grouped, op.Concat([0], missing, axis=0), None, [-1])
     bytes_of_bits = op.Reshape(padded, op.Concat(leading, [-1, 8], axis=0))
     worths = op.Constant(value=_WORTHS)
     return op.Cast(op.ReduceSum(op.Mul(bytes_of_bits, worths), [-1], keepdims=0), to=_UINT8)
 
 
 @script(_domain, default_opset=op)
-def Unpack(bits: UINT8[...], channels: int) -> FLOAT[...]:  # noqa: N802
-    """Spread bits to ±1: (…, ceil(channels / 8)) bits → (…, channels) float32."""
+def Unpack(bits: UINT8[...], channels: int, group: int) -> FLOAT[...]:  # noqa: N802
+    """Spread bits to ±1: (…, G·ceil(C / 8)) bits → (…, G·C) float32 for C `channels`, G groups."""
     masks = op.Constant(value=_MASKS)
-    spread = op.Cast(op.BitwiseAnd(op.Unsqueeze(bits, [-1]), masks), to=_BOOL)
     leading = op.Slice(op.Shape(bits), [0], [-1])
-    flat = op.Reshape(op.Where(spread, 1.0, -1.0), op.Concat(leading, [-1], axis=0))
+    groups = op.Reshape(op.Constant(value_int=group), [1])
+    spread = op.Cast(op.BitwiseAnd(op.Unsqueeze(bits, [-1]), masks), to=_BOOL)
+    signs = op.Where(spread, 1.0, -1.0)
+    grouped = op.Reshape(signs, op.Concat(leading, groups, [-1], axis=0))
     end = op.Reshape(op.Constant(value_int=channels), [1])
-    return op.Slice(flat, [0], end, [-1])
+    return op.Reshape(op.Slice(grouped, [0], end, [-1]), op.Concat(leading, [-1], axis=0))
 
 
 @script(_domain, default_opset=op)
@@ -81,26 +88,141 @@ def BinaryLinear(bits: UINT8[...], weights: UINT8[...], channels: int) -> INT32[
 
 
 @script(_domain, default_opset=op)
-def BinaryConv2d(  # noqa: N802
+def BinaryConv1d(  # noqa: N802
     bits: UINT8[...],
     weights: UINT8[...],
     channels: int,
+    group: int,
     strides: Sequence[int],
     pads: Sequence[int],
     dilations: Sequence[int],
 ) -> INT32[...]:
-    """Convolve: (N, H, W, ceil(C / 8)) bits, (O, kh, kw, ceil(C / 8)) bits → (N, H', W', O) int32.
+    """Convolve: (N, L, G·ceil(C / 8)) bits, (O, k, ceil(C / 8)) bits → (N, L', O) int32.
 
-    The padding of `pads` (top, left, bottom, right) is zero, neither +1 nor −1, so a result at a
-    border sums over fewer than kh·kw·C products. Exact while kh·kw·C < 2^24.
+    As BinaryConv2d with one axis less; `pads` are left and right.
     """
-    activation = op.Transpose(Unpack(bits, channels=channels), perm=[0, 3, 1, 2])
-    kernel = op.Transpose(Unpack(weights, channels=channels), perm=[0, 3, 1, 2])
-    product = op.Conv(activation, kernel, strides=strides, pads=pads, dilations=dilations)
+    activation = op.Transpose(Unpack(bits, channels=channels, group=group), perm=[0, 2, 1])
+    kernel = op.Transpose(Unpack(weights, channels=channels, group=1), perm=[0, 2, 1])
+    product = op.Conv(
+        activation, kernel, group=group, strides=strides, pads=pads, dilations=dilations
+    )
+    return op.Cast(op.Transpose(product, perm=[0, 2, 1]), to=_INT32)
+
+
+@script(_domain, default_opset=op)
+def BinaryConv2d(  # noqa: N802
+    bits: UINT8[...],
+    weights: UINT8[...],
+    channels: int,
+    group: int,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+) -> INT32[...]:
+    """Convolve: (N, H, W, G·ceil(C / 8)) bits, (O, kh, kw, ceil(C / 8)) → (N, H', W', O) int32.
+
+    C = `channels` is what a sum takes in at one position, all channels of one of the G = `group`
+    groups; outputs are divided among the groups in order, and with C = 1 it is depthwise. The
+    padding of `pads` (top, left, bottom, right) is zero, neither +1 nor −1, so a result at a border
+    sums over fewer than kh·kw·C products. Exact while kh·kw·C < 2^24.
+    """
+    activation = op.Transpose(Unpack(bits, channels=channels, group=group), perm=[0, 3, 1, 2])
+    kernel = op.Transpose(Unpack(weights, channels=channels, group=1), perm=[0, 3, 1, 2])
+    product = op.Conv(
+        activation, kernel, group=group, strides=strides, pads=pads, dilations=dilations
+    )
     return op.Cast(op.Transpose(product, perm=[0, 2, 3, 1]), to=_INT32)
 
 
-FUNCTIONS = (Threshold, Unpack, BinaryLinear, BinaryConv2d)
+@script(_domain, default_opset=op)
+def DualScale(  # noqa: N802
+    x: FLOAT[...],
+    threshold: FLOAT[...],
+    shift: FLOAT[...],
+    threshold2: FLOAT[...],
+    greater: int,
+    greater2: int,
+    group: int,
+    axes: Sequence[int],
+):
+    """Two planes of bits and a scale, x ≈ b₁ + s·b₂: (N, …, C) → (2·N, …, G·ceil(C / G / 8)), s.
+
+    b₁ is +1 where x ≥ threshold (`greater` = 1) or x ≤ threshold (0), else −1; r = x − b₁ is what
+    is left; b₂ is r against threshold2 in the same way (`greater2`), and s the mean of |r − shift|
+    over `axes`, which stay with size 1. Thresholds and shift are (C,) float32. Packed as Threshold
+    does; all of b₁ comes first along the first axis, then all of b₂.
+    """
+    at_least = op.And(op.GreaterOrEqual(x, threshold), op.Cast(greater, to=_BOOL))
+    at_most = op.And(op.LessOrEqual(x, threshold), op.Cast(1 - greater, to=_BOOL))
+    left = op.Sub(x, op.Where(op.Or(at_least, at_most), 1.0, -1.0))
+    first = Threshold(x, threshold, greater=greater, group=group)
+    second = Threshold(left, threshold2, greater=greater2, group=group)
+    scale = op.ReduceMean(op.Abs(op.Sub(left, shift)), op.Constant(value_ints=axes), keepdims=1)
+    return op.Concat(first, second, axis=0), scale
+
+
+@script(_domain, default_opset=op)
+def Epilogue(  # noqa: N802
+    accumulator: INT32[...],
+    scale: FLOAT[...],
+    multiplier: FLOAT[...],
+    shift: FLOAT[...],
+    slope: FLOAT[...],
+    residual: FLOAT[...],
+) -> FLOAT[...]:
+    """PReLU(scale·accumulator·multiplier + shift) + residual, float32 in this order.
+
+    (…, N) int32 → (…, N) float32. The others are float32 and broadcast to that; what a layer does
+    not have is 1 or 0 of shape (). PReLU multiplies what is below zero by `slope`.
+    """
+    total = op.Mul(op.Cast(accumulator, to=_FLOAT), scale)
+    shifted = op.Add(op.Mul(total, multiplier), shift)
+    return op.Add(op.PRelu(shifted, slope), residual)
+
+
+@script(_domain, default_opset=op)
+def DualEpilogue(  # noqa: N802
+    accumulator: INT32[...],
+    scale: FLOAT[...],
+    multiplier: FLOAT[...],
+    shift: FLOAT[...],
+    slope: FLOAT[...],
+    residual: FLOAT[...],
+) -> FLOAT[...]:
+    """PReLU((a₁ + scale·a₂)·multiplier + shift) + residual, float32 in this order.
+
+    a₁ and a₂ are the halves of the accumulator along its first axis, as a product with the planes
+    of DualScale gives them: (2·N, …, O) int32 → (N, …, O) float32. The others as in Epilogue.
+    """
+    first, second = op.Split(op.Cast(accumulator, to=_FLOAT), axis=0, num_outputs=2)
+    shifted = op.Add(op.Mul(op.Add(first, op.Mul(second, scale)), multiplier), shift)
+    return op.Add(op.PRelu(shifted, slope), residual)
+
+
+@script(_domain, default_opset=op)
+def IntegerThreshold(  # noqa: N802
+    accumulator: INT32[...], direction: INT32[...], threshold: INT32[...], group: int
+) -> UINT8[...]:
+    """Compare an accumulator with an integer per channel and pack: (…, C) int32 → bits.
+
+    A bit is set where direction·accumulator ≥ threshold; direction is 1 or −1. Both are (C,)
+    int32. Packed as Threshold does. Exact while |accumulator| ≤ 2^24.
+    """
+    turned = op.Cast(op.Mul(accumulator, direction), to=_FLOAT)
+    return Threshold(turned, op.Cast(threshold, to=_FLOAT), greater=1, group=group)
+
+
+FUNCTIONS = (
+    Threshold,
+    Unpack,
+    BinaryLinear,
+    BinaryConv1d,
+    BinaryConv2d,
+    DualScale,
+    Epilogue,
+    DualEpilogue,
+    IntegerThreshold,
+)
 
 
 def function_protos() -> list[onnx.FunctionProto]:

@@ -28,10 +28,14 @@ def read_layers(model: onnx.ModelProto) -> list[Layer]:
     """The layers of a lowered model, in its order; the planes of one binary layer count once."""
     layers: dict[str, Layer] = {}
     for node in model.graph.node:
-        notes = {note.key: note.value for note in node.metadata_props}
-        kind, _, reason = notes.get(DECISION, "").partition(": ")
+        kind, _, reason = note_on(node, DECISION).partition(": ")
         if not reason:
             continue
-        name = notes.get(LAYER, node.name)
+        name = note_on(node, LAYER) or node.name
         layers.setdefault(name, Layer(name, kind == BINARY, reason, kind == LOOKS_BINARY))
     return list(layers.values())
+
+
+def note_on(node: onnx.NodeProto, key: str) -> str:
+    """What a pass noted on a node under a metadata key; empty where none did."""
+    return next((note.value for note in node.metadata_props if note.key == key), "")

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from elftools.elf.elffile import ELFFile
 from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 if TYPE_CHECKING:  # what they import takes seconds, and not every verb needs it
     from bicompile.artifact import Artifact
     from bicompile.cost.report import Row
+    from bicompile.evaluate import Evaluation
+    from bicompile.explain import Explained, Explanation
     from bicompile.pipeline import Compiled
     from bicompile.recognise import Recognition
-    from bicompile.report import Layer
     from bicompile.targets import Target
+    from bicompile.training.scores import Difference
     from bicompile.verify import Verification
 
 _console = Console(stderr=True)
@@ -29,7 +33,7 @@ def working(what: str) -> AbstractContextManager[Any]:
 
 def compiled(result: "Compiled", *, as_json: bool) -> None:
     """The layers, the size of the object, and a warning where binary weights stay float."""
-    artifact = result.artifact
+    artifact, explanation = result.artifact, result.explanation
     code, constants = _sizes(artifact.executable.object)
     if as_json:
         _json(
@@ -38,18 +42,17 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
             code_bytes=code,
             constant_bytes=constants,
             workspace_bytes=artifact.workspace_bytes,
-            layers=[dataclasses.asdict(layer) for layer in result.layers],
+            **explanation.to_json(),
         )
         return
-    binary = [layer for layer in result.layers if layer.binary]
     print(f"{artifact.source} for {artifact.target.name}: {artifact.folder}")
-    print(f"  {len(binary)} of {len(result.layers)} layers became popcounts")
-    for (reason, looks_binary), names in _by_reason(result.layers).items():
+    print(f"  {_summary(explanation)}")
+    for (reason, looks_binary), names in _by_reason(explanation.layers).items():
         sign = "warning: " if looks_binary else ""
         stay = f"{names[0]} stays" if len(names) == 1 else f"{len(names)} layers stay"
         which = "" if len(names) == 1 else f" ({names[0]} to {names[-1]})"
         print(f"  {sign}{stay} float: {reason}{which}")
-    if not binary:
+    if not explanation.binary_layers:
         print("  warning: no layer is binary; this object has no advantage over a float one")
     print(
         f"  object: {code + constants} bytes ({code} code, {constants} constants); "
@@ -57,13 +60,44 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
     )
 
 
-def _by_reason(layers: "Sequence[Layer]") -> dict[tuple[str, bool], list[str]]:
+def _summary(explanation: "Explanation") -> str:
+    """How many layers are binary, and how much of the arithmetic that is."""
+    layers, total = len(explanation.layers), explanation.multiply_accumulates
+    share = explanation.binary_multiply_accumulates / (total or 1)
+    return (
+        f"{explanation.binary_layers} of {layers} layers binary, {100 * share:.1f} % of "
+        f"{total} multiply-accumulates"
+    )
+
+
+def _by_reason(layers: "Sequence[Explained]") -> dict[tuple[str, bool], list[str]]:
     """The names of the float layers by why they are; layers of one kind tell one line."""
     names: dict[tuple[str, bool], list[str]] = {}
     for layer in layers:
         if not layer.binary:
             names.setdefault((layer.reason, layer.looks_binary), []).append(layer.name)
     return names
+
+
+def explanation(found: "Explanation", *, as_json: bool) -> None:
+    """A row a layer: its name, its share of the arithmetic, and what it becomes; then the sum."""
+    if as_json:
+        _json(**found.to_json())
+        return
+    table = Table("layer", Column("MACs", justify="right"), "becomes", box=None, pad_edge=False)
+    for layer in found.layers:
+        share = 100 * layer.multiply_accumulates / (found.multiply_accumulates or 1)
+        planes = f"{layer.planes} × " if layer.planes > 1 else ""
+        kind = planes if layer.binary else "warning: float: " if layer.looks_binary else "float: "
+        becomes = f"{kind}{layer.reason}"
+        table.add_row(*map(Text, (layer.name, f"{share:.1f} %", becomes)))
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    print(found.model)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+    print(_summary(found))
 
 
 def recognitions(found: "Sequence[Recognition]", device: str, *, as_json: bool) -> None:
@@ -146,6 +180,58 @@ def costs(rows: "Sequence[Row]", sources: "Mapping[str, str]", *, as_json: bool)
     vector = sum(row.vector_instructions for row in rows)
     print(f"{executed:12}  {vector:8}  {sums}  in all")
     print("instructions are counted by the emulator; cycles are " + ", ".join(sources.values()))
+
+
+def evaluation(result: "Evaluation", *, as_json: bool) -> None:
+    """A line a network, a column an engine; then how far each is above the first."""
+    from bicompile.training.scores import table
+
+    rows = list(zip(result.classifiers, map(result.accuracy, result.indices), strict=True))
+    above = [result.above_first(number) for number in result.indices]
+    if as_json:
+        _json(
+            data=str(result.data),
+            split=result.split,
+            clips=result.counts,
+            total=result.total,
+            rows=[
+                {
+                    "thing": classifier.thing,
+                    "width": classifier.width,
+                    "runs_in": classifier.runs_in,
+                    "accuracy": accuracy,
+                    "points_above_first": {
+                        name: dataclasses.asdict(difference) for name, difference in points.items()
+                    },
+                }
+                for (classifier, accuracy), points in zip(rows, above, strict=True)
+            ],
+        )
+        return
+    title = f"accuracy, %: {result.counts['all']} of {result.total} {result.split} clips"
+    lines = {
+        classifier.name: {
+            "runs in": classifier.runs_in,
+            **{name: f"{100 * share:.2f}" for name, share in accuracy.items()},
+        }
+        for classifier, accuracy in rows
+    }
+    lines["clips"] = {"runs in": "", **{name: str(n) for name, n in result.counts.items()}}
+    print(table(title, lines))
+    if len(rows) > 1:
+        print()
+        others = list(zip(rows, above, strict=True))[1:]
+        lines = {
+            classifier.name: {name: _difference(points) for name, points in differences.items()}
+            for (classifier, _), differences in others
+        }
+        print(table("points above the first, with 95 % interval over voices", lines))
+
+
+def _difference(points: "Difference") -> str:
+    low, high = points.interval or (None, None)
+    interval = "" if low is None else f" ({low:+.1f} to {high:+.1f})"
+    return f"{points.points:+.2f}{interval}"
 
 
 def targets(known: "Sequence[Target]", *, as_json: bool) -> None:

@@ -12,36 +12,52 @@ from tvm.script import tirx as T
 
 KIND = "bicompile.kind"
 GREATER = "bicompile.greater"
+GROUPS = "bicompile.groups"
 USED_BYTES = "bicompile.used_bytes"
-_OPAQUE = 8  # TVM's op pattern that keeps FuseOps from merging a nest with its neighbours
+WINDOW = "bicompile.window"
+OPAQUE = 8  # TVM's op pattern that keeps FuseOps from merging a nest with its neighbours
 
 
-def threshold(rows: int, channels: int, *, greater: bool) -> tirx.PrimFunc:
-    """Compare and pack: (rows, channels) float32, (channels,) float32 → (rows, bytes) bits.
+def threshold(
+    rows: int, channels: int, *, greater: bool, groups: int = 1, dtype: str = "float32"
+) -> tirx.PrimFunc:
+    """Compare and pack: (rows, G·C) and (G·C,) of float32 or int32 → (rows, G·bytes) bits.
 
-    bits[i, c] = x[i, c] ≥ theta[c], or ≤ without `greater`; bits after the last channel are clear.
+    bits[i, c] = x[i, c] ≥ theta[c], or ≤ without `greater`; the bits of every group begin at a
+    byte, and those after its last channel are clear.
     """
-    row_bytes = -(-channels // 8)
+    group_bytes, lanes = -(-channels // 8), min(channels, 8)
 
     @T.prim_func(s_tir=True, private=True)
     def nest(
-        x: T.Buffer((rows, channels), "float32"),
-        theta: T.Buffer((channels,), "float32"),
-        bits: T.Buffer((rows, row_bytes), "uint8"),
+        x: T.Buffer((rows, groups * channels), dtype),
+        theta: T.Buffer((groups * channels,), dtype),
+        bits: T.Buffer((rows, groups * group_bytes), "uint8"),
     ):
-        T.func_attr({"tirx.noalias": True, "op_pattern": _OPAQUE, KIND: "threshold"})
-        T.func_attr({GREATER: greater})
-        for i, b, c in T.grid(rows, row_bytes, 8):
+        T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, KIND: "threshold"})
+        T.func_attr({GREATER: greater, GROUPS: groups})
+        for i, g, b, c in T.grid(rows, groups, group_bytes, lanes):
             with T.sblock("pack"):
+                vg = T.axis.spatial(groups, g) if groups > 1 else T.meta_var(0)
                 vi, vb, vc = T.axis.remap("SSR", [i, b, c])
                 with T.init():
-                    bits[vi, vb] = T.uint8(0)
-                bits[vi, vb] = bits[vi, vb] | (
-                    bit(x[vi, vb * 8 + vc], theta[vb * 8 + vc], vc, greater=greater)
-                    if channels % 8 == 0
+                    bits[vi, vg * group_bytes + vb] = T.uint8(0)
+                bits[vi, vg * group_bytes + vb] = bits[vi, vg * group_bytes + vb] | (
+                    bit(
+                        x[vi, vg * channels + vb * 8 + vc],
+                        theta[vg * channels + vb * 8 + vc],
+                        vc,
+                        greater=greater,
+                    )
+                    if channels % lanes == 0
                     else T.if_then_else(
                         vb * 8 + vc < channels,
-                        bit(x[vi, vb * 8 + vc], theta[vb * 8 + vc], vc, greater=greater),
+                        bit(
+                            x[vi, vg * channels + vb * 8 + vc],
+                            theta[vg * channels + vb * 8 + vc],
+                            vc,
+                            greater=greater,
+                        ),
                         T.uint8(0),
                     )
                 )
@@ -60,20 +76,23 @@ def patches(
     kernel: Sequence[int],
     output: Sequence[int],
     *,
+    groups: int = 1,
     strides: Sequence[int],
     pads: Sequence[int],
     dilations: Sequence[int],
     row_bytes: int,
 ) -> tirx.PrimFunc:
-    """Lay out what each output position sees as a row: (H, W, B) bits → (H'·W', row_bytes) bits.
+    """Lay out what each output position sees as a row: (N·H, W·B) bits → (G·N·H'·W', row_bytes).
 
-    Row p holds the kh·kw pixels of position p, B bytes each; what lies outside the image, and the
+    `image` is (N, H, W, B); a pixel's B bytes are those of G groups in order. Row g·N·H'·W' + p
+    holds the kh·kw pixels of position p, B / G bytes each; what lies outside the image, and the
     row's end, is clear. `pads` begins with top and left.
     """
-    height, width, pixel_bytes = image
+    batch, height, width, pixel_bytes = image
     kh, kw = kernel
     out_height, out_width = output
     (sh, sw), (top, left), (dh, dw) = strides, pads[:2], dilations
+    group_bytes, positions = pixel_bytes // groups, batch * out_height * out_width
     # The frame holds what every patch sees; rows and columns that none sees are left out.
     frame_height = (out_height - 1) * sh + (kh - 1) * dh + 1
     frame_width = (out_width - 1) * sw + (kw - 1) * dw + 1
@@ -82,29 +101,36 @@ def patches(
 
     @T.prim_func(s_tir=True, private=True)
     def nest(
-        bits: T.Buffer((height, width * pixel_bytes), "uint8"),
-        rows: T.Buffer((out_height * out_width, row_bytes), "uint8"),
+        bits: T.Buffer((batch * height, width * pixel_bytes), "uint8"),
+        rows: T.Buffer((groups * positions, row_bytes), "uint8"),
     ):
-        T.func_attr({"tirx.noalias": True, "op_pattern": _OPAQUE, KIND: "patches"})
-        frame = T.sblock_alloc_buffer((frame_height, frame_width * pixel_bytes), "uint8")
-        for y, b in T.grid(frame_height, frame_width * pixel_bytes):
+        T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, KIND: "patches"})
+        frame = T.sblock_alloc_buffer((batch, frame_height, frame_width * pixel_bytes), "uint8")
+        for n, y, b in T.grid(batch, frame_height, frame_width * pixel_bytes):
             with T.sblock("clear_frame"):
-                vy, vb = T.axis.remap("SS", [y, b])
-                frame[vy, vb] = T.uint8(0)
-        for y, b in T.grid(seen_height, seen_width * pixel_bytes):
+                vn, vy, vb = T.axis.remap("SSS", [n, y, b])
+                frame[vn, vy, vb] = T.uint8(0)
+        for n, y, b in T.grid(batch, seen_height, seen_width * pixel_bytes):
             with T.sblock("fill_frame"):
-                vy, vb = T.axis.remap("SS", [y, b])
-                frame[vy + top, vb + left * pixel_bytes] = bits[vy, vb]
-        for y, x, i, j, b in T.grid(out_height, out_width, kh, kw, pixel_bytes):
+                vn, vy, vb = T.axis.remap("SSS", [n, y, b])
+                frame[vn, vy + top, vb + left * pixel_bytes] = bits[vn * height + vy, vb]
+        for g, n, y, x, i, j, b in T.grid(
+            groups, batch, out_height, out_width, kh, kw, group_bytes
+        ):
             with T.sblock("copy"):
-                vy, vx, vi, vj, vb = T.axis.remap("SSSSS", [y, x, i, j, b])
-                rows[vy * out_width + vx, (vi * kw + vj) * pixel_bytes + vb] = frame[
-                    vy * sh + vi * dh, (vx * sw + vj * dw) * pixel_bytes + vb
+                vg, vn, vy, vx, vi, vj, vb = T.axis.remap("SSSSSSS", [g, n, y, x, i, j, b])
+                rows[
+                    ((vg * batch + vn) * out_height + vy) * out_width + vx,
+                    (vi * kw + vj) * group_bytes + vb,
+                ] = frame[
+                    vn,
+                    vy * sh + vi * dh,
+                    (vx * sw + vj * dw) * pixel_bytes + vg * group_bytes + vb,
                 ]
-        for p, b in T.grid(out_height * out_width, row_bytes - kh * kw * pixel_bytes):
+        for p, b in T.grid(groups * positions, row_bytes - kh * kw * group_bytes):
             with T.sblock("clear_end"):
                 vp, vb = T.axis.remap("SS", [p, b])
-                rows[vp, kh * kw * pixel_bytes + vb] = T.uint8(0)
+                rows[vp, kh * kw * group_bytes + vb] = T.uint8(0)
 
     return nest
 
@@ -124,7 +150,7 @@ def popcount_gemm(
         w: T.Buffer((n, row_bytes), "uint8"),
         c: T.Buffer((m, n), "int32"),
     ):
-        T.func_attr({"tirx.noalias": True, "op_pattern": _OPAQUE, KIND: "popcount_gemm"})
+        T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, KIND: "popcount_gemm"})
         T.func_attr({USED_BYTES: used})
         for i, j, k in T.grid(m, n, row_bytes):
             with T.sblock("count"):
@@ -134,3 +160,92 @@ def popcount_gemm(
                 c[vi, vj] = c[vi, vj] + T.cast(T.popcount(a[vi, vk] ^ w[vj, vk]), "int32")
 
     return nest
+
+
+def grouped_popcount_gemm(groups: int, m: int, n: int, row_bytes: int) -> tirx.PrimFunc:
+    """A popcount GEMM for every group: (G·M, row_bytes) bits, (G·N, row_bytes) → (M, G·N) int32."""
+
+    @T.prim_func(s_tir=True, private=True)
+    def nest(
+        a: T.Buffer((groups * m, row_bytes), "uint8"),
+        w: T.Buffer((groups * n, row_bytes), "uint8"),
+        c: T.Buffer((m, groups * n), "int32"),
+    ):
+        T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, KIND: "grouped_popcount_gemm"})
+        for g, i, j, k in T.grid(groups, m, n, row_bytes):
+            with T.sblock("count"):
+                vg, vi, vj, vk = T.axis.remap("SSSR", [g, i, j, k])
+                with T.init():
+                    c[vi, vg * n + vj] = 0
+                c[vi, vg * n + vj] = c[vi, vg * n + vj] + T.cast(
+                    T.popcount(a[vg * m + vi, vk] ^ w[vg * n + vj, vk]), "int32"
+                )
+
+    return nest
+
+
+def depthwise(
+    image: Sequence[int],
+    kernel: Sequence[int],
+    output: Sequence[int],
+    *,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+) -> tirx.PrimFunc:
+    """Sum ±1 products of every channel: (N, H, W, C) bits, (kh, kw, O) → (N, H', W', O) int32.
+
+    A channel is a byte, 0 or 1. `output` is (H', W', O); output o sees channel o // (O / C). What
+    lies outside the image adds nothing. `pads` begins with top and left. kh·kw < 2^15.
+    """
+    batch, height, width, channels = image
+    kh, kw = kernel
+    out_height, out_width, outputs = output
+    (sh, sw), (top, left), (dh, dw) = strides, pads[:2], dilations
+    each = outputs // channels
+    narrow = "int8" if kh * kw < 128 else "int16"
+
+    @T.prim_func(s_tir=True, private=True)
+    def nest(
+        bits: T.Buffer((batch, height, width, channels), "uint8"),
+        taps: T.Buffer((kh, kw, outputs), "uint8"),
+        sums: T.Buffer((batch, out_height, out_width, outputs), "int32"),
+    ):
+        T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, KIND: "depthwise"})
+        T.func_attr({WINDOW: [*strides, *pads[:2], *dilations]})
+        counts = T.sblock_alloc_buffer((batch, out_height, out_width, outputs), narrow)
+        for n, y, x, o, i, j in T.grid(batch, out_height, out_width, outputs, kh, kw):
+            with T.sblock("count"):
+                vn, vy, vx, vo, vi, vj = T.axis.remap("SSSSRR", [n, y, x, o, i, j])
+                with T.init():
+                    counts[vn, vy, vx, vo] = T.cast(0, narrow)
+                row = T.meta_var(vy * sh + vi * dh - top)
+                column = T.meta_var(vx * sw + vj * dw - left)
+                differs = T.meta_var(bits[vn, row, column, vo // each] ^ taps[vi, vj, vo])
+                counts[vn, vy, vx, vo] = counts[vn, vy, vx, vo] + T.if_then_else(
+                    T.And(_within(row, height), _within(column, width)),
+                    T.cast(differs, narrow),
+                    T.cast(0, narrow),
+                )
+        for n, y, x, o in T.grid(batch, out_height, out_width, outputs):
+            with T.sblock("sum"):
+                vn, vy, vx, vo = T.axis.remap("SSSS", [n, y, x, o])
+                rows = T.meta_var(_inside(vy * sh - top, dh, kh, height))
+                columns = T.meta_var(_inside(vx * sw - left, dw, kw, width))
+                sums[vn, vy, vx, vo] = T.cast(
+                    T.cast(rows * columns, narrow)
+                    - counts[vn, vy, vx, vo]
+                    - counts[vn, vy, vx, vo],
+                    "int32",
+                )
+
+    return nest
+
+
+def _within(at: Any, size: int) -> Any:
+    return T.And(at >= 0, at < size)
+
+
+def _inside(first: Any, dilation: int, taps: int, size: int) -> Any:
+    """How many taps of one axis lie inside the image."""
+    return sum(T.Select(_within(first + i * dilation, size), 1, 0) for i in range(taps))

@@ -5,8 +5,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from bicompile.passes.graph import constant, is_float32, produced_by, scalar, shape_of
-from bicompile.passes.step_function import NotAStepError, read_step
+from bicompile.passes.graph import (
+    ASSUMED,
+    constant,
+    is_float32,
+    produced_by,
+    scalar,
+    shape_of,
+)
+from bicompile.passes.staircase import NotAStepError
+from bicompile.passes.step_function import read_step
+from bicompile.passes.two_values import taken_from, values_of
 
 _MOST_PARTS = 64
 
@@ -18,6 +27,8 @@ class Sign:
     x: ir.Value
     theta: np.ndarray
     greater: bool
+    assumed: str = ""
+    """What is taken for granted of it (see graph.ASSUMED)."""
 
 
 @dataclass(frozen=True)
@@ -59,64 +70,94 @@ def read_binary_sum(value: ir.Value | None) -> BinarySum:
 def _read(
     value: ir.Value | None, factor: float, found: BinarySum
 ) -> list[tuple[ir.Value | None, float]]:
-    """Add a term or a constant to what was found, or return the two parts of a sum."""
+    """Add a term or a constant to what was found, or return the parts of a sum."""
     array = constant(value)
     if array is not None:
         if not np.isfinite(array).all():
             raise NotBinaryError(f"the constant {_describe(value)} in its input is not finite")
         found.constants.append(np.float32(factor) * array)
         return []
-    node = produced_by(value, "Add", "Sub", "Mul")
-    if node is not None and node.op_type != "Mul":
-        first, second = node.inputs
-        return [(first, factor), (second, -factor if node.op_type == "Sub" else factor)]
-    levels = _read_levels(value)
+    node = produced_by(value, "Add", "Sub", "Mul", "Neg", "Identity")
+    parts = [] if node is None else _parts(node, factor)
+    levels = None if any(constant(part) is not None for part, _ in parts) else _levels(value)
     if levels is not None:
-        sign, half, middle = levels
-        found.terms.append(Term(factor * half, None, sign))
-        if middle:
-            found.constants.append(np.array(factor * middle, np.float32))
-        return []
-    if node is not None:
+        return _add_term(levels, None, factor, found)
+    if node is not None and node.op_type == "Mul" and not parts:
         for scale, signed in (node.inputs, reversed(node.inputs)):
-            levels = _read_levels(signed)
-            if levels is not None and levels[2] == 0 and scale is not None:
-                found.terms.append(Term(factor * levels[1], scale, levels[0]))
-                return []
-    raise NotBinaryError(
-        f"its input {_describe(value)} is not a sum of ±1 tensors with scales{_why(value)}"
-    )
+            levels = _levels(signed)
+            if levels is not None and levels[2] == 0:
+                return _add_term(levels, scale, factor, found)
+    if not parts:
+        raise _refusal(value, node)
+    return parts
 
 
-def _read_levels(value: ir.Value | None) -> tuple[Sign, float, float] | None:
-    """A two-valued tensor as middle + half·sign, once normalise_sign has put it in plain form."""
+def _parts(node: ir.Node, factor: float) -> list[tuple[ir.Value | None, float]]:
+    """What a node adds up, each part with its factor; nothing where it is a product of tensors."""
+    if node.op_type == "Mul":
+        for number, part in (node.inputs, reversed(node.inputs)):
+            by = scalar(number)
+            if by is not None and np.isfinite(by) and constant(part) is None:
+                return [(part, factor * by)]
+        return []
+    signs = {"Add": (1, 1), "Sub": (1, -1), "Neg": (-1,), "Identity": (1,)}[node.op_type]
+    return [(part, factor * by) for part, by in zip(node.inputs, signs, strict=True)]
+
+
+def _add_term(
+    levels: tuple[Sign, float, float], scale: ir.Value | None, factor: float, found: BinarySum
+) -> list[tuple[ir.Value | None, float]]:
+    sign, half, middle = levels
+    found.terms.append(Term(factor * half, scale, sign))
+    if middle:
+        found.constants.append(np.array(factor * middle, np.float32))
+    return []
+
+
+def _levels(value: ir.Value | None) -> tuple[Sign, float, float] | None:
+    """A two-valued tensor as middle + half·sign.
+
+    A choice by comparison, as normalise_sign leaves it, is a sign of what was compared; any other
+    tensor of two values is a sign of itself.
+    """
+    if value is None or not is_float32(value) or len(values := values_of(value)) != 2:
+        return None
+    below, above = sorted(values)
+    sign = Sign(value, np.array(above, np.float32), True)
     where = produced_by(value, "Where")
-    if where is None:
-        return None
-    above, below = scalar(where.inputs[1]), scalar(where.inputs[2])
-    comparison = produced_by(where.inputs[0], "GreaterOrEqual", "LessOrEqual")
-    if comparison is None or above is None or below is None or above == below:
-        return None
-    if not np.isfinite([above, below]).all():
-        return None
+    compared = where and produced_by(where.inputs[0], "GreaterOrEqual", "LessOrEqual")
+    if where is not None and compared is not None:
+        x, theta = compared.inputs[0], constant(compared.inputs[1])
+        one, other = scalar(where.inputs[1]), scalar(where.inputs[2])
+        chosen = one is not None and other is not None
+        if chosen and x is not None and is_float32(x) and theta is not None:
+            assert one is not None
+            assert other is not None
+            greater = compared.op_type == "GreaterOrEqual"
+            sign = Sign(x, theta, greater, where.metadata_props.get(ASSUMED, ""))
+            above, below = one, other
     half, middle = (above - below) / 2, (above + below) / 2
     if np.float32(half) != half or np.float32(middle) != middle:
         return None
-    x, theta = comparison.inputs[0], constant(comparison.inputs[1])
-    if x is None or theta is None or not is_float32(x):
+    if (middle + half, middle - half) != (above, below):  # 1e38 and -1: one rounds away the other
         return None
-    return Sign(x, theta, comparison.op_type == "GreaterOrEqual"), half, middle
+    return sign, half, middle
 
 
-def _why(value: ir.Value | None) -> str:
+def _refusal(value: ir.Value | None, node: ir.Node | None) -> NotBinaryError:
     """What a comparison, sign or rounding behind the value lacks to be one of two values."""
-    if value is None or value.producer() is None:
-        return ""
-    try:
-        read_step(value)
-    except NotAStepError as reason:
-        return "" if reason.is_float else f": {reason}"
-    return ""
+    why = ""
+    for part in (value,) if node is None else node.inputs:
+        while (source := taken_from(part)) is not None:
+            part = source
+        try:
+            if part is not None:
+                read_step(part)
+        except NotAStepError as reason:
+            why = why if reason.is_float else f": {reason}"
+    return NotBinaryError(
+        f"its input {_describe(value)} is not a sum of ±1 tensors with scales{why}"
+    )
 
 
 def _describe(value: ir.Value | None) -> str:

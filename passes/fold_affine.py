@@ -70,15 +70,20 @@ def _fold(node: ir.Node, names: set[str]) -> bool:
     if shape_of(x) != shape or not is_float32(x) or combined is None:
         return False
     build = Builder(node, names)
+    notes = {**inner_node.metadata_props, **node.metadata_props}
     if inner_node.op_type == outer_op:
         folded = build.node(
-            outer_op, [x, build.constant("folded", combined)], shape, label="Folded"
+            outer_op,
+            [x, build.constant("folded", combined)],
+            shape,
+            label="Folded",
+            metadata=notes,
         )
     else:
         scale = build.constant("scale", outer_constant.astype(np.float32))
         scaled = build.node("Mul", [x, scale], shape, label="Scale")
         shift = build.constant("shift", combined)
-        folded = build.node("Add", [scaled, shift], shape, label="Shift")
+        folded = build.node("Add", [scaled, shift], shape, label="Shift", metadata=notes)
     node_graph = node.graph
     replace(node, folded)
     node_graph.remove(inner_node, safe=True)

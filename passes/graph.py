@@ -14,6 +14,9 @@ BINARY, FLOAT, LOOKS_BINARY = "binary", "float", "float with ±1 weights"
 LAYER = "bicompile.layer"
 """Metadata key of a binary node: the name of the layer that it computes a plane of."""
 
+ASSUMED = "bicompile.assumed"
+"""Metadata key of a choice between two values: what it takes for granted, such as sign(0) = +1."""
+
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
     """The array of a constant, or None where the value is computed."""
@@ -99,6 +102,29 @@ class Builder:
         **attributes: object,
     ) -> ir.Value:
         """Add a node with one output of `shape` and `dtype`; returns that output."""
+        (output,) = self.node_of_many(
+            op_type,
+            inputs,
+            [(shape, dtype)],
+            label=label,
+            domain=domain,
+            metadata=metadata,
+            **attributes,
+        )
+        return output
+
+    def node_of_many(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value],
+        outputs: Sequence[tuple[Sequence[int], ir.DataType]],
+        *,
+        label: str = "",
+        domain: str = "",
+        metadata: dict[str, str] | None = None,
+        **attributes: object,
+    ) -> Sequence[ir.Value]:
+        """Add a node with an output of every shape and dtype; the first is named as the node."""
         name = self._unused(label or op_type)
         new = ir.node(
             op_type,
@@ -107,13 +133,14 @@ class Builder:
             domain=domain,
             name=name,
             metadata_props=metadata,
+            num_outputs=len(outputs),
         )
-        output = new.outputs[0]
-        output.name = name
-        output.shape = ir.Shape(shape)
-        output.type = ir.TensorType(dtype)
+        for index, (output, (shape, dtype)) in enumerate(zip(new.outputs, outputs, strict=True)):
+            output.name = self._unused(f"{label or op_type}_output{index}") if index else name
+            output.shape = ir.Shape(shape)
+            output.type = ir.TensorType(dtype)
         self._graph.insert_before(self._anchor, new)
-        return output
+        return new.outputs
 
     def _unused(self, label: str) -> str:
         name = f"{self._scope}/{label}"

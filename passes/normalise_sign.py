@@ -1,29 +1,36 @@
-"""f(x) → Where(x ≥ θ, a, b), or Where(x ≤ θ, a, b), for every step function f written as a chain.
+"""f(x) → Where(x ≥ θ, a, b), or Where(x ≤ θ, a, b), for every elementwise step function f.
 
-People write a sign in many ways: a comparison that chooses, twice a comparison less one, α·(x − θ)
-compared with zero, a rounded clip, the sign of a sign plus a little. Each is a chain of elementwise
-operators that are monotone in float arithmetic, so if it takes two values it is one comparison with
-a threshold, and step_function finds that threshold exactly, to the last bit and per channel.
+People write a sign in many ways: a comparison that chooses, twice a comparison less one, one
+comparison less another, α·(x − θ) compared with zero, a rounded clip, the sign of a sign plus a
+little, a sign whose zeros are replaced. If the result takes two values, the first up to some x and
+the second from there on, it is one comparison with a threshold, and step_function finds that
+threshold exactly, to the last bit and per channel. Where a and b = −a differ from channel to
+channel, the scale comes out: Where(x ≥ θ, 1, −1)·a.
 
-Conditions: float32; all other operands constant and finite; two values and no third, so that a
-plain Sign, which is 0 at 0, stays; the chain has the shape of x. A NaN gives b.
+Conditions: float32; x one tensor of the result's shape, all else constant and finite; two values
+and no third, so a plain Sign, which is 0 at 0, stays unless x is never 0 (see odd_integers). A NaN
+gives b.
 """
 
 import numpy as np
 import onnx_ir as ir
 
 from bicompile.passes.graph import (
+    ASSUMED,
     Builder,
     is_float32,
     names_in,
+    produced_by,
     replace,
+    scalar,
     shape_of,
 )
-from bicompile.passes.step_function import NotAStepError, Step, read_step
+from bicompile.passes.staircase import NotAStepError
+from bicompile.passes.step_function import Step, read_step
 
 
 def normalise_sign(model: ir.Model) -> None:
-    """Apply the rewrite of this file to every node that ends such a chain."""
+    """Apply the rewrite of this file to every node that ends such a function."""
     names = names_in(model.graph)
     for node in list(model.graph):
         if len(node.outputs) != 1 or not is_float32(node.outputs[0]):
@@ -32,29 +39,19 @@ def normalise_sign(model: ir.Model) -> None:
             step = read_step(node.outputs[0])
         except NotAStepError:
             continue
-        if not _is_plain(node, step) and _fits(node, step):
+        is_one_pair = step.above.size == step.below.size == 1
+        # A scale or a shift per channel after a sign is plain enough: the layer takes it apart.
+        is_scaled = node.op_type == "Where" and np.array_equal(step.above, -step.below)
+        if (is_one_pair and not _is_plain(node, step)) or (is_scaled and not is_one_pair):
             _rewrite(node, step, Builder(node, names))
 
 
 def _is_plain(node: ir.Node, step: Step) -> bool:
     """Whether the node already is the right-hand side."""
-    comparison = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return (
-        node.op_type == "Where"
-        and comparison is not None
-        and comparison.op_type in ("GreaterOrEqual", "LessOrEqual")
-        and comparison.inputs[0] is step.x
-    )
-
-
-def _fits(node: ir.Node, step: Step) -> bool:
-    """Whether x is a float32 tensor of the chain's own shape."""
-    shape = shape_of(step.x)
-    return (
-        is_float32(step.x)
-        and shape == shape_of(node.outputs[0])
-        and np.broadcast_shapes(shape, step.theta.shape) == shape
-    )
+    if node.op_type != "Where" or any(scalar(value) is None for value in node.inputs[1:]):
+        return False
+    comparison = produced_by(node.inputs[0], "GreaterOrEqual", "LessOrEqual")
+    return comparison is not None and comparison.inputs[0] is step.x
 
 
 def _rewrite(node: ir.Node, step: Step, build: Builder) -> None:
@@ -65,13 +62,14 @@ def _rewrite(node: ir.Node, step: Step, build: Builder) -> None:
         shape,
         ir.DataType.BOOL,
     )
+    is_one_pair = step.above.size == step.below.size == 1
+    above, below = (step.above.item(), step.below.item()) if is_one_pair else (1.0, -1.0)
     levels = [
-        build.constant(label, _single(level))
-        for label, level in (("above", step.above), ("below", step.below))
+        build.constant(label, np.array(level, np.float32))
+        for label, level in (("above", above), ("below", below))
     ]
-    replace(node, build.node("Where", [compared, *levels], shape, label="Sign"))
-
-
-def _single(level: np.ndarray) -> np.ndarray:
-    """One number where all are the same."""
-    return level.reshape(-1)[0].reshape(()) if (level == level.reshape(-1)[0]).all() else level
+    assumed = {ASSUMED: step.assumed} if step.assumed else None
+    chosen = build.node("Where", [compared, *levels], shape, label="Sign", metadata=assumed)
+    if not is_one_pair:
+        chosen = build.node("Mul", [chosen, build.constant("scale", step.above)], shape)
+    replace(node, chosen)

@@ -1,33 +1,43 @@
-"""Which elementwise functions of one tensor take two values, and where exactly they change.
+"""Which tensors are a step of another: one value up to some x, another from there on.
 
-A chain of elementwise operators that each never decrease (or never increase) in float arithmetic
-is itself monotone, roundings included. If it takes one value at −max and another at +max, the
-place where it changes is found by bisection over the floats, 32 evaluations for any chain, and one
-more shows that the neighbouring float takes the other value: so there are two values and no third.
+A value is taken back through elementwise operators to each single tensor x that it is computed
+from, the earliest first; staircase tells the values that it takes, and where. A piece of them
+counts only if x may lie in it: between two odd integers there is no third value (see odd_integers).
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from bicompile.passes.graph import constant, produced_by
+from bicompile.passes.elementwise import JUMPING, function_of
+from bicompile.passes.graph import ASSUMED, is_float32, shape_of
+from bicompile.passes.odd_integers import are_odd_integers
+from bicompile.passes.staircase import (
+    INFINITY,
+    Floats,
+    Keys,
+    NotAStepError,
+    Piece,
+    Region,
+    Staircase,
+    computed_inputs,
+    float_of,
+    narrowed,
+    no_jump,
+)
 
-Floats = NDArray[np.float32]
-Function = Callable[[Any], Any]
-
-_LARGEST_KEY = 0x7F7F_FFFF  # of the largest finite float32
+_MOST_NODES = 32
 
 
 @dataclass(frozen=True)
 class Step:
     """x ≥ θ gives `above`, else `below` (also for NaN); ≤ where `greater` is false.
 
-    `theta`, `above` and `below` are float32 arrays that broadcast against x, with at most one axis
-    that is not 1 among them.
+    `theta`, `above` and `below` are float32 arrays that broadcast against x, of which `above` is
+    the larger; an axis along which one does not vary has size 1.
     """
 
     x: ir.Value
@@ -35,173 +45,125 @@ class Step:
     above: Floats
     below: Floats
     greater: bool
+    assumed: str = ""
+    """What the graph takes for granted of it (see graph.ASSUMED)."""
 
 
-class NotAStepError(Exception):
-    """Why a tensor is not a two-valued function of another.
-
-    `is_float` where nothing about it looks two-valued.
-    """
-
-    def __init__(self, reason: str, *, is_float: bool = False) -> None:
-        """Say why."""
-        super().__init__(reason)
-        self.is_float = is_float
+class _SignOfZeroError(NotAStepError):
+    """The one reason that a person can do something about."""
 
 
 def read_step(value: ir.Value) -> Step:
-    """Write `value` as a step of the earliest tensor that it is a monotone function of.
+    """Write `value` as a step of the earliest tensor of its shape that it is one of.
 
     Raises NotAStepError with the reason.
     """
-    functions: list[Function] = []
-    shape: tuple[int, ...] = ()
-    x, jumps = value, False
-    while (link := _link(x)) is not None:
-        earlier, function, fixed_shape = link
-        merged = np.broadcast_shapes(shape, fixed_shape)
-        if sum(size != 1 for size in merged) > 1:
-            break  # a threshold per position would be of no use to a layer
-        jumps |= _jumps(x)
-        functions.append(function)
-        shape, x = merged, earlier
-    if not jumps:
-        raise NotAStepError("no comparison, sign or rounding leads to it", is_float=True)
-
-    def evaluate(floats: Floats) -> Floats:
-        result: Any = floats
-        with np.errstate(all="ignore"):
-            for function in reversed(functions):
-                result = function(result)
-        return np.broadcast_to(np.asarray(result, np.float32), shape)
-
-    return _bisect(x, evaluate, shape)
+    reason = no_jump()
+    for region in reversed(list(_regions(value))):
+        try:
+            return _read_region(region)
+        except NotAStepError as found:
+            if reason.is_float or isinstance(found, _SignOfZeroError):
+                reason = found
+    raise reason
 
 
-def _jumps(value: ir.Value) -> bool:
-    producer = value.producer()
-    return producer is not None and producer.op_type in _JUMPING
+def _regions(value: ir.Value) -> Iterator[Region]:
+    """Every region that ends in `value`, the smallest first."""
+    order = _ancestors(value)
+    if not any(node.op_type in JUMPING for node in order):
+        return
+    unread = {value}
+    for count, node in enumerate(reversed(order), start=1):
+        unread.remove(node.outputs[0])
+        unread.update(computed_inputs(node))
+        if len(unread) == 1:
+            (x,) = unread
+            if is_float32(x) and shape_of(x) == shape_of(value):
+                yield Region(x, value, order[len(order) - count :])
 
 
-def _bisect(x: ir.Value, evaluate: Callable[[Floats], Floats], shape: tuple[int, ...]) -> Step:
-    low = np.full(shape, -_LARGEST_KEY, np.int64)
-    high = np.full(shape, _LARGEST_KEY, np.int64)
-    first, last = evaluate(_float_of(low)), evaluate(_float_of(high))
+def _ancestors(value: ir.Value) -> list[ir.Node]:
+    """The elementwise nodes that lead to a value, each after what it needs; at most a few."""
+    order: list[ir.Node] = []
+    entered: set[ir.Node] = set()
+    stack = [(value, False)]
+    while stack:
+        at, is_left = stack.pop()
+        node = at.producer()
+        if node is None or function_of(node) is None:
+            continue
+        if is_left:
+            order.append(node)
+        elif node not in entered and len(entered) < _MOST_NODES:
+            entered.add(node)
+            stack.append((at, True))
+            stack += [(before, False) for before in computed_inputs(node)]
+    return order
+
+
+def _read_region(region: Region) -> Step:
+    staircase = Staircase(region)
+    pieces = staircase.pieces()
+    if are_odd_integers(region.x):
+        possible = [_holds_odd_integer(piece) for piece in pieces]
+    else:
+        possible = [piece.start < piece.end for piece in pieces]
+    first, last = _first(pieces, possible), _first(pieces[::-1], possible[::-1])
     if not (np.isfinite(first).all() and np.isfinite(last).all()):
         raise NotAStepError("it is not finite for large inputs")
     if (first == last).any():
         raise NotAStepError("it is constant in some channel")
-    rising = first < last
-    if not (rising.all() or not rising.any()):
-        raise NotAStepError("it rises in some channels and falls in others")
-    while (high - low > 1).any():
-        middle = (low + high) // 2
-        reached = evaluate(_float_of(middle)) == last
-        high, low = np.where(reached, middle, high), np.where(reached, low, middle)
-    before = evaluate(_float_of(low))
-    if (before != first).any():
-        at = np.argmax((before != first).ravel())
-        raise NotAStepError(
-            f"it takes the value {before.ravel()[at]:g} at {_float_of(low).ravel()[at]:g}, beside "
-            f"{first.ravel()[at]:g} and {last.ravel()[at]:g}"
+    low, high = pieces[0].start, pieces[-1].end  # the first value up to low, the last from high on
+    for piece, may_be in zip(pieces, possible, strict=True):
+        third = may_be & (piece.value != first) & (piece.value != last)
+        if third.any():
+            raise _third_value(staircase, region, piece, third, first, last)
+        low = np.where(may_be & (piece.value == first), piece.end - 1, low)
+        is_new = may_be & (piece.value == last) & (high == pieces[-1].end)
+        high = np.where(is_new, piece.start, high)
+    if (high <= low).any():
+        raise NotAStepError("it turns back")
+    notes = (node.metadata_props.get(ASSUMED) for node in region.nodes)
+    assumed = next(filter(None, notes), "")
+    if (first < last).all():
+        return Step(region.x, _threshold(low + 1), narrowed(last), narrowed(first), True, assumed)
+    if (first > last).all():
+        return Step(region.x, _threshold(high - 1), narrowed(first), narrowed(last), False, assumed)
+    raise NotAStepError("it rises in some channels and falls in others")
+
+
+def _holds_odd_integer(piece: Piece) -> Any:
+    first, last = np.ceil(float_of(piece.start)), np.floor(float_of(piece.end - 1))
+    odd = np.floor(first / 2) * 2 + 1
+    return (piece.start < piece.end) & (odd <= last)
+
+
+def _first(pieces: list[Piece], possible: list[Any]) -> Floats:
+    """For every channel the value of the first piece that is possible."""
+    values = [piece.value for piece in pieces]
+    found: Floats = np.select(possible, values, np.float32(np.nan)).astype(np.float32)
+    return found
+
+
+def _threshold(keys: Keys) -> Floats:
+    if (np.abs(keys) >= INFINITY).any():
+        raise NotAStepError("it is constant for finite inputs in some channel")
+    return narrowed(float_of(keys))
+
+
+def _third_value(
+    staircase: Staircase, region: Region, piece: Piece, where: Any, first: Floats, last: Floats
+) -> NotAStepError:
+    at = np.argmax(where.ravel())
+    key = np.clip(0, piece.start, piece.end - 1)
+    found, low, high, x = (
+        float(array.ravel()[at]) for array in (piece.value, first, last, float_of(key))
+    )
+    said = f"it takes the value {found:g} at {x:g}, beside {low:g} and {high:g}"
+    signed = (node.inputs[0] for node in region.nodes if node.op_type == "Sign")
+    if any(v is not None and staircase.evaluate(float_of(key), v).ravel()[at] == 0 for v in signed):
+        return _SignOfZeroError(
+            f"{said}; the Sign of zero has no bit, --sign-of-zero plus or minus gives it one"
         )
-    if rising.all():
-        return Step(x, _float_of(high), last, first, True)
-    return Step(x, _float_of(low), first, last, False)
-
-
-def _float_of(keys: NDArray[np.int64]) -> Floats:
-    """Floats in order: key 0 is zero, key ±1 the smallest subnormals, and so on."""
-    bits = np.abs(keys).astype(np.uint32).view(np.float32)
-    return np.where(keys < 0, -bits, bits).astype(np.float32)
-
-
-_UNARY: dict[str, Function] = {
-    "Ceil": np.ceil,
-    "Floor": np.floor,
-    "Identity": lambda x: x,
-    "Neg": np.negative,
-    "Not": np.logical_not,
-    "Relu": lambda x: np.maximum(x, np.float32(0)),
-    "Round": np.rint,
-    "Sign": np.sign,
-}
-_BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": np.add,
-    "Greater": np.greater,
-    "GreaterOrEqual": np.greater_equal,
-    "Less": np.less,
-    "LessOrEqual": np.less_equal,
-    "Mul": np.multiply,
-    "Sub": np.subtract,
-}
-
-
-_JUMPING = (
-    "Ceil", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Round", "Sign",
-)  # fmt: skip
-
-
-def _link(value: ir.Value) -> tuple[ir.Value, Function, tuple[int, ...]] | None:
-    """One monotone operator back: its computed input, the function, the shape of its constants."""
-    node = produced_by(value, *_UNARY, *_BINARY, "Cast", "Clip", "Div", "Where")
-    if node is None or node.inputs[0] is None:
-        return None
-    if node.op_type in _UNARY:
-        return node.inputs[0], _UNARY[node.op_type], ()
-    if node.op_type == "Cast":
-        return _cast(node)
-    if node.op_type == "Clip":
-        return _clip(node)
-    if node.op_type == "Where":
-        above, below = _floats(node.inputs[1]), _floats(node.inputs[2])
-        if above is None or below is None:
-            return None
-        shape = np.broadcast_shapes(above.shape, below.shape)
-        return node.inputs[0], lambda x: np.where(x, above, below), shape
-    return _with_constant(node)
-
-
-def _with_constant(node: ir.Node) -> tuple[ir.Value, Function, tuple[int, ...]] | None:
-    left, right = node.inputs
-    fixed_left, fixed_right = _floats(left), _floats(right)
-    operator = np.divide if node.op_type == "Div" else _BINARY[node.op_type]
-    if fixed_right is not None and left is not None:
-        return left, lambda x: operator(x, fixed_right), fixed_right.shape
-    if fixed_left is not None and right is not None:
-        if node.op_type == "Div":
-            return None  # c / x is not monotone across zero
-        return right, lambda x: operator(fixed_left, x), fixed_left.shape
-    return None
-
-
-def _floats(value: ir.Value | None) -> Floats | None:
-    """A constant of finite float32 numbers."""
-    array = constant(value)
-    if array is None or array.dtype != np.float32 or not np.isfinite(array).all():
-        return None
-    return array
-
-
-def _cast(node: ir.Node) -> tuple[ir.Value, Function, tuple[int, ...]] | None:
-    """A boolean or an integer becomes float32 without loss of order."""
-    x, to = node.inputs[0], node.attributes["to"].as_int()
-    if x is None or x.dtype != ir.DataType.BOOL or to != ir.DataType.FLOAT:
-        return None
-    return x, lambda b: np.asarray(b, np.float32), ()
-
-
-def _clip(node: ir.Node) -> tuple[ir.Value, Function, tuple[int, ...]] | None:
-    bounds = [_floats(value) for value in node.inputs[1:]]
-    given = [value for value in node.inputs[1:] if value is not None]
-    if len(given) != sum(bound is not None for bound in bounds):
-        return None
-    low, high = (*bounds, None, None)[:2]
-    x = node.inputs[0]
-    assert x is not None
-
-    def clip(v: Any) -> Any:
-        v = v if low is None else np.maximum(v, low)
-        return v if high is None else np.minimum(v, high)
-
-    return x, clip, ()
+    return NotAStepError(said)

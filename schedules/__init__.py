@@ -4,10 +4,15 @@ from collections.abc import Callable
 
 from tvm import s_tir, tirx
 
+from bicompile.schedules.depthwise import summed_in_lanes
+from bicompile.schedules.dual_depthwise import convolved
+from bicompile.schedules.dual_scale import binarized
 from bicompile.schedules.fused import inlined
 from bicompile.schedules.kernel import Kernel
+from bicompile.schedules.one_channel import heard
 from bicompile.schedules.patches import copied_in_runs
-from bicompile.schedules.popcount_gemm import counted
+from bicompile.schedules.popcount_epilogue import finished
+from bicompile.schedules.popcount_gemm import counted, tiled
 from bicompile.schedules.threshold import packed_by_eight
 
 KIND = "bicompile.kind"
@@ -16,7 +21,13 @@ Rule = Callable[[tirx.PrimFunc, str], s_tir.Schedule | Kernel]
 
 RULES: dict[str, Rule] = {
     "": inlined,
+    "depthwise": summed_in_lanes,
+    "dual_depthwise": convolved,
+    "dual_scale": binarized,
+    "grouped_popcount_gemm": tiled,
+    "one_channel": heard,
     "patches": copied_in_runs,
+    "popcount_epilogue": finished,
     "popcount_gemm": counted,
     "threshold": packed_by_eight,
 }

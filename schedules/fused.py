@@ -18,16 +18,20 @@ def inlined(function: tirx.PrimFunc, _arch: str) -> s_tir.Schedule:
     """Inline what can be, then order the loops of the sums that stay."""
     schedule = s_tir.Schedule(function)
     for block in _blocks(schedule):
-        if not _is_sum(schedule, block) and not _feeds_a_product(schedule, block):
+        if not (
+            _is_sum(schedule, block)
+            or _feeds_a_product(schedule, block)
+            or _is_transposed(schedule, block)
+        ):
             try:
                 schedule.compute_inline(block)
             except ScheduleError:
                 continue  # the kernel's output, or read by a nest that cannot take it
     for block in _blocks(schedule):
         if _is_sum(schedule, block):
-            _order_sum(schedule, block)
+            order_sum(schedule, block)
         else:
-            _vectorize(schedule, block)
+            vectorize(schedule, block)
     return schedule
 
 
@@ -39,7 +43,20 @@ def _feeds_a_product(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
     )
 
 
-def _vectorize(schedule: s_tir.Schedule, block: SBlockRV) -> None:
+def _is_transposed(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether its reader walks it across memory: computed once as it lies, it can be vectorized."""
+    written = schedule.get(block).writes[0].source
+    for consumer in map(schedule.get, schedule.get_consumers(block)):
+        last = [dim.min for dim in consumer.writes[0].region][-1:]
+        for read in consumer.reads:
+            index = [dim.min for dim in read.region][-1:]
+            if read.source.same_as(written) and index and isinstance(index[0], tirx.Var):
+                return not (last and index[0].same_as(last[0]))
+    return False
+
+
+def vectorize(schedule: s_tir.Schedule, block: SBlockRV) -> None:
+    """Vectorize the innermost loop of a block where it divides evenly."""
     *_, last = schedule.get_loops(block)
     extent = int(schedule.get(last).extent)
     lanes = next((lanes for lanes in _LANES if extent % lanes == 0), None)
@@ -56,7 +73,8 @@ def _is_sum(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
     return any(axis.iter_type == _SUMMED for axis in schedule.get(block).iter_vars)
 
 
-def _order_sum(schedule: s_tir.Schedule, block: SBlockRV) -> None:
+def order_sum(schedule: s_tir.Schedule, block: SBlockRV) -> None:
+    """Sum through four partial sums, or walk the contiguous axis innermost."""
     axes = schedule.get(block).iter_vars
     loops = schedule.get_loops(block)
     if len(loops) != len(axes):

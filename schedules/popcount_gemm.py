@@ -80,13 +80,13 @@ def _microkernel(m: int, n: int, row_bytes: int, function: str) -> str:
 
 
 def tiled(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule:
-    """Tile both sides, keep K whole inside, and tensorize the tile."""
-    m, row_bytes = (int(dim) for dim in function.params[0].ty.shape)
-    n = int(function.params[1].ty.shape[0])
-    mi, ni = next((mi, ni) for mi, ni in _TILES if m % mi == 0 and n % ni == 0)
+    """Tile both sides, of every group, keep K whole inside, and tensorize the tile."""
+    row_bytes = int(function.params[0].ty.shape[1])
     schedule = s_tir.Schedule(function)
     block = schedule.get_sblock("count", func_name="main")
-    i, j, k = schedule.get_loops(block)
+    i, j, k = schedule.get_loops(block)[-3:]
+    m, n = (int(schedule.get(loop).extent) for loop in (i, j))
+    mi, ni = next((mi, ni) for mi, ni in _TILES if m % mi == 0 and n % ni == 0)
     i_outer, i_inner = schedule.split(i, [None, mi], preserve_unit_iters=True)
     j_outer, j_inner = schedule.split(j, [None, ni], preserve_unit_iters=True)
     schedule.reorder(i_outer, j_outer, i_inner, j_inner, k)

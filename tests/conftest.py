@@ -1,6 +1,7 @@
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import networks
@@ -127,3 +128,19 @@ def clip(tmp_path: Path) -> Path:
 @pytest.fixture
 def copied(compiled_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(compiled_folder, tmp_path / "copied"))
+
+
+@pytest.fixture
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A disk of a few kilobytes: the test's parameter."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={request.param}k", "tmpfs"]
+    try:
+        mounted = subprocess.run(["mount", *options, folder], capture_output=True, check=False)
+    except OSError as error:
+        pytest.skip(f"a small disk cannot be mounted: {error}")
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

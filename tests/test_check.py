@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 import pytest
@@ -5,7 +7,7 @@ from graphs import inferred
 from networks import binarized, float_network, keyword_network, model_of
 from onnx import helper, numpy_helper
 
-from bicompile.check import check_inputs, check_pass, session
+from bicompile.check import check_inputs, check_pass, first_difference, observe, session
 from bicompile.errors import UserError
 
 JUST_ABOVE_HALF = float(np.nextafter(np.float32(0.5), np.float32(1)))
@@ -30,6 +32,12 @@ def steps(threshold: float, gain: float = 1.0, count: int = 4) -> onnx.ModelProt
     return model_of(nodes, arrays, x=(1, count), y=(1, count))
 
 
+def compare(
+    name: str, before: onnx.ModelProto, after: onnx.ModelProto, inputs: Sequence[np.ndarray]
+) -> None:
+    check_pass(name, observe(before, inputs), observe(after, inputs))
+
+
 def ones(count: int = 4) -> list[np.ndarray]:
     return [np.ones((1, count), np.float32)] * 4
 
@@ -43,53 +51,67 @@ def test_inputs_are_always_the_same_and_of_three_magnitudes() -> None:
 
 def test_the_same_graph_passes() -> None:
     model = inferred(keyword_network())
-    check_pass("nothing", model, model, check_inputs(model))
+    compare("nothing", model, model, check_inputs(model))
 
 
 def test_a_wrong_pass_is_caught_and_named() -> None:
     model = float_network()
     wrong = changed(model, "weights", numpy_helper.to_array(model.graph.initializer[0]) * 1.001)
     with pytest.raises(UserError) as caught:
-        check_pass("clumsy", model, wrong, check_inputs(model))
+        compare("clumsy", model, wrong, check_inputs(model))
     said = str(caught.value)
-    assert said.startswith("pass clumsy changed what the model computes: output y differs by 0.001")
+    assert said.startswith(
+        "pass clumsy changed what the model computes at node dense (MatMul): "
+        "output y differs by 0.0"
+    )
     assert "on check input 0" in said
 
 
 def test_reordered_sums_pass() -> None:
     model = float_network()
     close = changed(model, "weights", numpy_helper.to_array(model.graph.initializer[0]) * 1.000001)
-    check_pass("reorder", model, close, check_inputs(model))
+    compare("reorder", model, close, check_inputs(model))
+
+
+def test_rounding_noise_that_is_all_that_is_left_of_a_sum_passes() -> None:
+    def model(noise: float) -> onnx.ModelProto:
+        node = helper.make_node("Add", ["x", "noise"], ["y"])
+        return model_of([node], {"noise": np.float32(noise)}, x=(1, 4), y=(1, 4))
+
+    inputs = [*ones(), np.zeros((1, 4), np.float32)]
+    compare("reorder", model(0), model(1e-7), inputs)
+    with pytest.raises(UserError, match="on check input 4"):
+        compare("clumsy", model(0), model(1e-5), inputs)
 
 
 def test_a_sign_that_turns_at_its_threshold_is_tolerated_on_one_input() -> None:
     inputs = ones()
     inputs[1] = np.float32([[1, 2, 3, 0.5]])
-    check_pass("reorder", steps(0.5), steps(JUST_ABOVE_HALF), inputs)
+    compare("reorder", steps(0.5), steps(JUST_ABOVE_HALF), inputs)
 
 
 def test_a_sign_that_turns_on_most_inputs_is_not_tolerated() -> None:
     inputs = [np.float32([[1, 2, 3, 0.5]])] * 4
     with pytest.raises(UserError, match="pass reorder changed what the model computes"):
-        check_pass("reorder", steps(0.5), steps(JUST_ABOVE_HALF), inputs)
+        compare("reorder", steps(0.5), steps(JUST_ABOVE_HALF), inputs)
 
 
 def test_a_sign_that_turns_far_from_its_threshold_is_not_tolerated() -> None:
     inputs = ones()
     inputs[1] = np.float32([[1, 2, 3, 0.6]])
     with pytest.raises(UserError, match="on check input 1"):
-        check_pass("clumsy", steps(0.5), steps(0.7), inputs)
+        compare("clumsy", steps(0.5), steps(0.7), inputs)
 
 
 def test_a_nan_or_infinity_that_appears_is_caught() -> None:
     for bad in (np.nan, np.inf):
         with pytest.raises(UserError, match="differs by inf"):
-            check_pass("clumsy", steps(0.5), steps(0.5, gain=bad), ones())
+            compare("clumsy", steps(0.5), steps(0.5, gain=bad), ones())
 
 
 def test_nan_and_infinity_that_were_there_before_pass() -> None:
     for bad in (np.nan, np.inf):
-        check_pass("nothing", steps(0.5, gain=bad), steps(0.5, gain=bad), ones())
+        compare("nothing", steps(0.5, gain=bad), steps(0.5, gain=bad), ones())
 
 
 def test_a_sign_op_counts_as_a_threshold_at_zero() -> None:
@@ -102,7 +124,7 @@ def test_a_sign_op_counts_as_a_threshold_at_zero() -> None:
 
     inputs = ones()
     inputs[1] = np.float32([[1, 2, 3, 1e-7]])
-    check_pass("reorder", model(0), model(-2e-7), inputs)
+    compare("reorder", model(0), model(-2e-7), inputs)
 
 
 def test_integers_may_be_compared() -> None:
@@ -112,7 +134,7 @@ def test_integers_may_be_compared() -> None:
     ]
     constants = {"one": np.float32(1), "minus": np.float32(-1), "threshold": np.int8(-100)}
     model = model_of(nodes, constants, x=(1, 4), y=(1, 4))
-    check_pass("nothing", model, model, ones())
+    compare("nothing", model, model, ones())
 
 
 def test_values_may_have_any_name() -> None:
@@ -122,7 +144,7 @@ def test_values_may_have_any_name() -> None:
     ]
     constants = {"one": np.float32(1), "minus": np.float32(-1), "threshold": np.float32(0.5)}
     model = model_of(nodes, constants, x=(1, 4), y=(1, 4))
-    check_pass("nothing", model, model, ones())
+    compare("nothing", model, model, ones())
 
 
 def test_a_model_that_onnxruntime_refuses_is_refused_in_one_sentence() -> None:
@@ -133,8 +155,38 @@ def test_a_model_that_onnxruntime_refuses_is_refused_in_one_sentence() -> None:
     assert "\n" not in str(caught.value)
 
 
+def chain(*ops: tuple[str, str, str]) -> onnx.ModelProto:
+    """Ops from x to y, each (op, node name, output)."""
+    sources = ["x", *(output for _, _, output in ops)]
+    nodes = [
+        helper.make_node(op, [source], [output], name)
+        for source, (op, name, output) in zip(sources, ops, strict=False)
+    ]
+    return model_of(nodes, {}, x=(1, 4), y=(1, 4))
+
+
+TANH, ABS = ("Tanh", "first", "t"), ("Abs", "second", "a")
+EXP = ("Exp", "last", "y")
+
+
+def test_two_graphs_part_at_the_first_node_whose_value_differs() -> None:
+    after = chain(TANH, ("Neg", "second", "a"), EXP)
+    assert first_difference(chain(TANH, ABS, EXP), after, ones()[0]) == "second (Abs)"
+
+
+def test_two_graphs_part_at_the_node_that_a_rewrite_removed() -> None:
+    after = chain(TANH, ("Neg", "second/new", "new"), ("Abs", "second/newer", "newer"), EXP)
+    before = chain(TANH, ("Neg", "second", "a"), EXP)
+    assert first_difference(before, after, ones()[0]) == "second (Neg)"
+
+
+def test_two_graphs_part_at_a_choice_of_bits() -> None:
+    inputs = np.float32([[1, 2, 3, 0.6]])
+    assert first_difference(steps(0.5), steps(0.7), inputs) == "a_bit (GreaterOrEqual)"
+
+
 def test_a_pass_that_leaves_a_graph_that_does_not_run_is_named() -> None:
     model = float_network()
     broken = changed(model, "weights", np.ones((7, 5)))
     with pytest.raises(UserError, match="cannot run the graph after pass clumsy"):
-        check_pass("clumsy", model, broken, check_inputs(model))
+        observe(broken, check_inputs(model), "the graph after pass clumsy")

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import networks
+import numpy as np
 import onnx
 import pytest
 from command_line import COMMAND, Run
@@ -93,7 +94,7 @@ def test_compile_tells_layers_and_sizes(bicompile: Run, keyword_onnx: Path, tmp_
     assert (ended.status, ended.err) == (0, "")
     lines = ended.out.splitlines()
     assert lines[0] == f"keywords.onnx for cortex-a53: {tmp_path / 'out'}"
-    assert lines[1] == "  3 of 3 layers became popcounts"
+    assert lines[1] == "  3 of 3 layers binary, 100.0 % of 55256 multiply-accumulates"
     assert lines[-1].startswith("  object: ")
     told = json.loads(bicompile(*command, "--json").out)
     assert told["target"] == "cortex-a53"
@@ -109,7 +110,58 @@ def test_a_model_without_a_binary_layer_is_compiled_with_a_warning(
     ended = bicompile("compile", tmp_path / "float.onnx", "--target", "cortex-a53", "-o", out)
     assert ended.status == 0
     assert "warning: no layer is binary" in ended.out
-    assert "dense stays float: its weights take 30 values" in ended.out
+    assert "dense stays float: its weights are real" in ended.out
+
+
+def test_explain_tells_a_layer_a_line(bicompile: Run, keyword_onnx: Path) -> None:
+    ended = bicompile("explain", keyword_onnx)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "keywords.onnx",
+        "layer    MACs  becomes",
+        "front  57.9 %  BinaryConv2d, 25 products a sum",
+        "point  41.7 %  BinaryLinear, 20 products a sum",
+        "head    0.4 %  BinaryLinear, 18 products a sum",
+        "3 of 3 layers binary, 100.0 % of 55256 multiply-accumulates",
+    ]
+
+
+def test_explain_tells_why_layers_stay_float_in_80_columns(bicompile: Run, tmp_path: Path) -> None:
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], "a_[long]_name/" * 9)
+    model = networks.model_of([node], {"w": np.ones((5, 4), np.float32)}, x=(1, 5), y=(1, 4))
+    onnx.save(model, tmp_path / "model.onnx")
+    lines = bicompile("explain", tmp_path / "model.onnx").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "[long]" in lines[2]
+    assert "warning: float:" in " ".join(lines)
+
+
+def test_explain_as_json_has_these_keys(bicompile: Run, keyword_onnx: Path) -> None:
+    told = json.loads(bicompile("explain", keyword_onnx, "--json").out)
+    assert {name: told[name] for name in told if name != "layers"} == {
+        "model": "keywords.onnx",
+        "binary_layers": 3,
+        "multiply_accumulates": 55256,
+        "binary_multiply_accumulates": 55256,
+    }
+    assert told["layers"][0] == {
+        "name": "front",
+        "op": "Conv",
+        "binary": True,
+        "looks_binary": False,
+        "kernel": "BinaryConv2d",
+        "planes": 1,
+        "products": 25,
+        "multiply_accumulates": 32000,
+        "reason": "BinaryConv2d, 25 products a sum",
+    }
+
+
+def test_the_report_of_an_artifact_is_what_explain_says(
+    bicompile: Run, keyword_onnx: Path, compiled_folder: Path
+) -> None:
+    told = bicompile("explain", keyword_onnx, "--json").out
+    assert (compiled_folder / "report.json").read_text() == told
 
 
 def test_run_tells_word_device_and_instructions(

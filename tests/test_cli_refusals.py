@@ -1,7 +1,7 @@
 import importlib.machinery
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,22 +120,6 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
     options = [word for pair in places.items() for word in pair]
     refused(bicompile("compile", keyword_onnx, "--target", "armv8-a", *options), "file/out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.fixture
-def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A disk of a few kilobytes: the test's parameter."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={request.param}k", "tmpfs"]
-    try:
-        mounted = subprocess.run(["mount", *options, folder], capture_output=True, check=False)
-    except OSError as error:
-        pytest.skip(f"a small disk cannot be mounted: {error}")
-    if mounted.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize("disk", [4, 20, 48], indirect=True)

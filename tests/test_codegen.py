@@ -68,7 +68,7 @@ def test_every_binary_kernel_of_a_compiled_network_is_vectorized(compiled_folder
 
 def test_patches_of_wide_pixels_move_more_than_a_byte_at_a_time() -> None:
     nest = patches(
-        (4, 4, 16), (1, 3), (4, 2), strides=(1, 1), pads=(0, 0), dilations=(1, 1), row_bytes=48
+        (1, 4, 4, 16), (1, 3), (4, 2), strides=(1, 1), pads=(0, 0), dilations=(1, 1), row_bytes=48
     )
     text = assembly(nest, find_target("cortex-a53"))
     assert re.search(r"\bldr\s+q|\bldp\s+q|\bld1\b", text)

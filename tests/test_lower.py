@@ -31,12 +31,18 @@ def binary_model(
     op: str, x: tuple[int, ...], weights: np.ndarray, *, greater: int = 1, **attributes: Any
 ) -> onnx.ModelProto:
     """Threshold, one binary op, and its sums as float32."""
-    channels = x[-1]
+    channels, group = x[-1], attributes.get("group", 1)
     threshold = np.random.default_rng(channels).integers(-2, 3, channels).astype(np.float32)
-    given = {"channels": channels, **attributes}
+    given = {"channels": channels // group, **attributes}
     nodes = [
         helper.make_node(
-            "Threshold", ["x", "threshold"], ["bits"], "pack", domain=DOMAIN, greater=greater
+            "Threshold",
+            ["x", "threshold"],
+            ["bits"],
+            "pack",
+            domain=DOMAIN,
+            greater=greater,
+            group=group,
         ),
         helper.make_node(op, ["bits", "weights"], ["sums"], "layer", domain=DOMAIN, **given),
         helper.make_node("Cast", ["sums"], ["y"], "cast", to=TensorProto.FLOAT),
@@ -80,19 +86,23 @@ def weights(*shape: int) -> np.ndarray:
 
 
 def conv_model(
-    image: tuple[int, int, int],
-    kernel: tuple[int, int],
+    image: tuple[int, ...],
+    kernel: tuple[int, ...],
     outputs: int,
     *,
-    strides: tuple[int, int] = (1, 1),
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
-    dilations: tuple[int, int] = (1, 1),
+    batch: int = 1,
+    group: int = 1,
+    strides: tuple[int, ...] = (1, 1),
+    pads: tuple[int, ...] = (0, 0, 0, 0),
+    dilations: tuple[int, ...] = (1, 1),
     greater: int = 1,
 ) -> onnx.ModelProto:
+    """A convolution over one axis or two; `image` ends with the channels of all groups."""
     return binary_model(
-        "BinaryConv2d",
-        (1, *image),
-        weights(outputs, *kernel, image[2]),
+        f"BinaryConv{len(kernel)}d",
+        (batch, *image),
+        weights(outputs, *kernel, image[-1] // group),
+        group=group,
         strides=strides,
         pads=pads,
         dilations=dilations,
@@ -111,6 +121,13 @@ def conv_model(
         conv_model((4, 4, 128), (1, 1), 8),
         conv_model((4, 4, 13), (1, 1), 2, strides=(2, 2)),
         conv_model((1, 1, 1), (1, 1), 1),
+        conv_model((5, 4, 9), (3, 2), 4, batch=3, pads=(1, 1, 1, 0)),
+        conv_model((4, 3, 36), (2, 2), 8, batch=2, group=4, pads=(1, 0, 1, 2), dilations=(1, 2)),
+        conv_model((7, 6, 16), (3, 2), 16, batch=2, group=16, pads=(1, 0, 2, 1), strides=(2, 1)),
+        conv_model((7, 6, 8), (3, 3), 24, group=8, dilations=(2, 1)),
+        conv_model((12, 11, 2), (12, 11), 2, group=2),
+        conv_model((11, 9), (3,), 5, strides=(2,), pads=(2, 1), dilations=(2,)),
+        conv_model((12, 32), (5,), 32, group=32, strides=(1,), pads=(0, 0), dilations=(1,)),
     ],
     ids=[
         "padded on all sides",
@@ -121,6 +138,13 @@ def conv_model(
         "rows that need no copy",
         "strided 1x1",
         "one bit",
+        "a batch",
+        "groups of a batch",
+        "depthwise of a batch with strides",
+        "depthwise with three outputs a channel",
+        "depthwise with more taps than a byte counts",
+        "over one axis",
+        "depthwise over one axis",
     ],
 )
 def test_a_binary_convolution_gives_what_onnxruntime_gives(
@@ -138,21 +162,23 @@ def test_a_binary_linear_layer_gives_what_onnxruntime_gives(
     check(binary_model("BinaryLinear", x, weights(outputs, x[-1])), tmp_path)
 
 
-SIDE = st.integers(1, 7)
-
-
 @st.composite
 def convolutions(draw: st.DrawFn) -> onnx.ModelProto:
-    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    dilations = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    pads = draw(st.tuples(*[st.integers(0, 2)] * 4))
+    spatial, group = draw(st.integers(1, 2)), draw(st.sampled_from([1, 2, 3, 16]))
+
+    def each(low: int, high: int, count: int = spatial) -> tuple[int, ...]:
+        return tuple(draw(st.lists(st.integers(low, high), min_size=count, max_size=count)))
+
+    kernel, dilations, pads = each(1, 3), each(1, 2), each(0, 2, 2 * spatial)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    image = tuple(max(draw(SIDE), reach[i] - pads[i] - pads[i + 2]) for i in range(2))
+    image = [max(size, reach[i] - pads[i] - pads[i + spatial]) for i, size in enumerate(each(1, 7))]
     return conv_model(
-        (*image, draw(st.integers(1, 40))),
+        (*image, group * draw(st.integers(1, 20))),
         kernel,
-        draw(st.integers(1, 9)),
-        strides=draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+        group * draw(st.integers(1, 4)),
+        batch=draw(st.integers(1, 2)),
+        group=group,
+        strides=each(1, 3),
         pads=pads,
         dilations=dilations,
         greater=draw(st.integers(0, 1)),

@@ -1,6 +1,7 @@
 """The domain's ops in stock onnxruntime, against plain numpy."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -57,20 +58,27 @@ def signs(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(np.array([-1, 1], np.int8), shape)
 
 
-def threshold(x: np.ndarray, theta: np.ndarray, *, greater: bool) -> np.ndarray:
-    return run("Threshold", x, theta, dtype=TensorProto.UINT8, greater=int(greater))
+def threshold(x: np.ndarray, theta: np.ndarray, *, greater: bool, group: int = 1) -> np.ndarray:
+    return run("Threshold", x, theta, dtype=TensorProto.UINT8, greater=int(greater), group=group)
 
 
-def packed_comparison(x: np.ndarray, theta: np.ndarray, *, greater: bool) -> np.ndarray:
+def packed_comparison(x: np.ndarray, theta: np.ndarray, *, greater: bool, group: int) -> np.ndarray:
     """One bit at a time."""
-    channels = x.shape[-1]
-    bits = np.zeros((*x.shape[:-1], -(-channels // 8)), np.uint8)
+    channels = x.shape[-1] // group
+    group_bytes = -(-channels // 8)
+    bits = np.zeros((*x.shape[:-1], group * group_bytes), np.uint8)
     for position in np.ndindex(*x.shape):
         *place, channel = position
         a, b = float(x[position]), float(theta[channel])
         if (a >= b) if greater else (a <= b):
-            bits[(*place, channel // 8)] |= 1 << channel % 8
+            within = channel % channels
+            bits[(*place, channel // channels * group_bytes + within // 8)] |= 1 << within % 8
     return bits
+
+
+def packed(b: np.ndarray, group: int) -> np.ndarray:
+    """(…, G·C) ±1, the channels of every group from a byte of their own on."""
+    return pack_bits(b.reshape(*b.shape[:-1], group, -1)).reshape(*b.shape[:-1], -1)
 
 
 def convolution(
@@ -79,10 +87,12 @@ def convolution(
     strides: Sequence[int],
     pads: Sequence[int],
     dilations: Sequence[int],
+    group: int = 1,
 ) -> np.ndarray:
-    """(H, W, C) with (O, kh, kw, C): one product at a time, nothing outside the image."""
+    """(H, W, G·C) with (O, kh, kw, C): one product at a time, nothing outside the image."""
     height, width, _ = image.shape
     outputs, kh, kw, _ = kernel.shape
+    images = np.repeat(image.reshape(height, width, group, -1), outputs // group, axis=2)
     rows = (height + pads[0] + pads[2] - (kh - 1) * dilations[0] - 1) // strides[0] + 1
     columns = (width + pads[1] + pads[3] - (kw - 1) * dilations[1] - 1) // strides[1] + 1
     result = np.zeros((rows, columns, outputs), np.int32)
@@ -90,7 +100,7 @@ def convolution(
         y = row * strides[0] + i * dilations[0] - pads[0]
         x = column * strides[1] + j * dilations[1] - pads[1]
         if 0 <= y < height and 0 <= x < width:
-            products = kernel[:, i, j].astype(np.int32) * image[y, x]
+            products = kernel[:, i, j].astype(np.int32) * images[y, x]
             result[row, column] += products.sum(axis=-1)
     return result
 
@@ -111,25 +121,33 @@ def test_bits_after_the_last_channel_are_clear(channels: int, seed: int) -> None
 
 
 @settings(max_examples=25)
-@given(leading=st.lists(st.integers(1, 3), max_size=3), channels=st.integers(1, 30), seed=SEEDS)
-def test_unpack_gives_the_packed_signs(leading: list[int], channels: int, seed: int) -> None:
-    b = signs(seed, *leading, channels)
-    spread = run("Unpack", pack_bits(b), dtype=TensorProto.FLOAT, channels=channels)
+@given(
+    leading=st.lists(st.integers(1, 3), max_size=3),
+    group=st.integers(1, 4),
+    channels=st.integers(1, 20),
+    seed=SEEDS,
+)
+def test_unpack_gives_the_packed_signs(
+    leading: list[int], group: int, channels: int, seed: int
+) -> None:
+    b = signs(seed, *leading, group * channels)
+    bits = packed(b, group)
+    spread = run("Unpack", bits, dtype=TensorProto.FLOAT, channels=channels, group=group)
     np.testing.assert_array_equal(spread, b.astype(np.float32))
 
 
 @settings(max_examples=40)
-@given(data=st.data(), greater=st.booleans())
-def test_threshold_packs_the_comparison(data: st.DataObject, greater: bool) -> None:
+@given(data=st.data(), greater=st.booleans(), group=st.integers(1, 3))
+def test_threshold_packs_the_comparison(data: st.DataObject, greater: bool, group: int) -> None:
     leading = data.draw(st.lists(st.integers(1, 3), max_size=2))
-    channels = data.draw(st.integers(1, 20))
+    channels = group * data.draw(st.integers(1, 20))
     count = int(np.prod(leading)) * channels
     theta = np.array(data.draw(st.lists(FLOATS, min_size=channels, max_size=channels)), np.float32)
     values = FLOATS | st.sampled_from([float(t) for t in theta])
     drawn = data.draw(st.lists(values, min_size=count, max_size=count))
     x = np.array(drawn, np.float32).reshape(*leading, channels)
-    expected = packed_comparison(x, theta, greater=greater)
-    np.testing.assert_array_equal(threshold(x, theta, greater=greater), expected)
+    expected = packed_comparison(x, theta, greater=greater, group=group)
+    np.testing.assert_array_equal(threshold(x, theta, greater=greater, group=group), expected)
 
 
 @pytest.mark.parametrize("greater", [True, False])
@@ -176,42 +194,67 @@ def test_binary_linear_reaches_its_extremes(channels: int, a: int, w: int) -> No
     assert product == a * w * channels
 
 
+@dataclass(frozen=True)
+class Case:
+    """A convolution: what goes in, ±1, and its attributes."""
+
+    a: np.ndarray
+    w: np.ndarray
+    group: int
+    window: dict[str, list[int]]
+
+    def check(self) -> None:
+        """The op gives the exact sums over what is inside."""
+        spatial = self.a.ndim - 2
+        product = run(
+            f"BinaryConv{spatial}d",
+            packed(self.a, self.group),
+            pack_bits(self.w),
+            dtype=TensorProto.INT32,
+            channels=self.w.shape[-1],
+            group=self.group,
+            **self.window,
+        )
+        flat = {name: [*numbers] for name, numbers in self.window.items()}
+        image, kernel = self.a[0], self.w
+        if spatial == 1:
+            image, kernel = image[None], kernel[:, None]
+            left, right = flat["pads"]
+            flat = {
+                "strides": [1, *flat["strides"]],
+                "pads": [0, left, 0, right],
+                "dilations": [1, *flat["dilations"]],
+            }
+        expected = convolution(image, kernel, **flat, group=self.group)
+        np.testing.assert_array_equal(product.reshape(expected.shape), expected, strict=True)
+
+
 @st.composite
-def windows(draw: st.DrawFn) -> dict[str, list[int]]:
-    strides = draw(st.tuples(*[st.integers(1, 3)] * 2))
-    pads = draw(st.tuples(*[st.integers(0, 3)] * 4))
-    dilations = draw(st.tuples(*[st.integers(1, 2)] * 2))
-    return {"strides": [*strides], "pads": [*pads], "dilations": [*dilations]}
+def cases(draw: st.DrawFn) -> Case:
+    spatial, group = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    channels, outputs = draw(st.integers(1, 12)), group * draw(st.integers(1, 3))
+
+    def each(low: int, high: int, count: int = spatial) -> list[int]:
+        return draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
+
+    kernel, dilations = each(1, 3), each(1, 2)
+    size = [(k - 1) * d + 1 + e for k, d, e in zip(kernel, dilations, each(0, 4), strict=True)]
+    window = {"strides": each(1, 3), "pads": each(0, 3, 2 * spatial), "dilations": dilations}
+    seed = draw(SEEDS)
+    a, w = signs(seed, 1, *size, group * channels), signs(seed + 1, outputs, *kernel, channels)
+    return Case(a, w, group, window)
 
 
 @settings(max_examples=40)
-@given(
-    channels=st.integers(1, 18),
-    outputs=st.integers(1, 4),
-    kernel=st.tuples(*[st.integers(1, 3)] * 2),
-    extra=st.tuples(*[st.integers(0, 4)] * 2),
-    window=windows(),
-    seed=SEEDS,
-)
-def test_binary_conv2d_sums_only_what_is_inside(
-    channels: int,
-    outputs: int,
-    kernel: tuple[int, int],
-    extra: tuple[int, int],
-    window: dict[str, list[int]],
-    seed: int,
-) -> None:
-    size = [(k - 1) * d + 1 + e for k, d, e in zip(kernel, window["dilations"], extra, strict=True)]
-    a, w = signs(seed, 1, *size, channels), signs(seed + 1, outputs, *kernel, channels)
-    product = run(
-        "BinaryConv2d",
-        pack_bits(a),
-        pack_bits(w),
-        dtype=TensorProto.INT32,
-        channels=channels,
-        **window,
-    )
-    np.testing.assert_array_equal(product[0], convolution(a[0], w, **window), strict=True)
+@given(case=cases())
+def test_a_binary_convolution_sums_only_what_is_inside(case: Case) -> None:
+    case.check()
+
+
+@pytest.mark.parametrize("outputs", [5, 10])
+def test_with_a_channel_a_group_it_is_a_depthwise_convolution(outputs: int) -> None:
+    window = {"strides": [1], "pads": [2, 1], "dilations": [2]}
+    Case(signs(0, 1, 9, 5), signs(1, outputs, 3, 1), 5, window).check()
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -223,6 +266,7 @@ def test_padding_is_neither_plus_nor_minus_one(sign: int) -> None:
         pack_bits(np.ones((1, 3, 3, 5))),
         dtype=TensorProto.INT32,
         channels=5,
+        group=1,
         strides=[1, 1],
         pads=[1, 1, 1, 1],
         dilations=[1, 1],
@@ -247,10 +291,10 @@ def test_the_reference_evaluator_agrees_with_onnxruntime() -> None:
     theta = np.zeros(11, np.float32)
     bits = threshold(x, theta, greater=False)
     weights = pack_bits(signs(1, 3, 3, 3, 11))
-    window = {"strides": [2, 1], "pads": [1, 0, 1, 2], "dilations": [1, 2]}
+    window = {"group": 1, "strides": [2, 1], "pads": [1, 0, 1, 2], "dilations": [1, 2]}
     cases = [
-        ("Threshold", (x, theta), TensorProto.UINT8, {"greater": 0}),
-        ("Unpack", (bits,), TensorProto.FLOAT, {"channels": 11}),
+        ("Threshold", (x, theta), TensorProto.UINT8, {"greater": 0, "group": 1}),
+        ("Unpack", (bits,), TensorProto.FLOAT, {"channels": 11, "group": 1}),
         ("BinaryLinear", (bits, weights[:, 0, 0]), TensorProto.INT32, {"channels": 11}),
         ("BinaryConv2d", (bits, weights), TensorProto.INT32, {"channels": 11, **window}),
     ]

@@ -11,7 +11,8 @@ MODEL = "zoo:bifsmnv2-kws12"
 
 
 @pytest.mark.parametrize(
-    "width", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 2]
+    "width",
+    [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 2, 3],
 )
 def test_the_shipped_onnx_is_what_the_checkpoint_traces_to(width: int, tmp_path: Path) -> None:
     trace(checkpoint(MODEL), tmp_path / "traced.onnx", width=width)
@@ -34,7 +35,7 @@ def test_an_unknown_zoo_model_is_refused_with_the_known_ones() -> None:
 
 
 def test_an_unknown_width_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="it has 0, 1, 2"), onnx_file(MODEL, 3):
+    with pytest.raises(UserError, match="it has 0, 1, 2, 3"), onnx_file(MODEL, 4):
         pass
 
 

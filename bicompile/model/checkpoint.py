@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from bicompile.errors import UserError
-from bicompile.files import atomic_file
 from bicompile.model.config import NetworkConfig
 from bicompile.model.network import BiFSMNv2
+from bicompile.model.tensor_file import write_tensors
 
 FORMAT = "bicompile-checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 def save_checkpoint(path: Path, network: BiFSMNv2, record: dict[str, Any]) -> None:
@@ -28,8 +27,7 @@ def save_checkpoint(path: Path, network: BiFSMNv2, record: dict[str, Any]) -> No
         "record": json.dumps(record),
     }
     state = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
-    with atomic_file(path) as temporary:
-        save_file(state, temporary, metadata=header)
+    write_tensors(path, state, header)
 
 
 def load_checkpoint(path: Path) -> tuple[BiFSMNv2, dict[str, Any]]:

@@ -1,12 +1,24 @@
 """The shape of a network, as plain numbers that a checkpoint can carry."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-LABELS_12 = (
-    *("unknown", "silence", "yes", "no", "up", "down"),
-    *("left", "right", "on", "off", "stop", "go"),
-)
+Activation = Literal["dual", "learned-scale", "single"]
+Binarizer = Literal["learned", "plain"]
+
+KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+OTHERS = ("bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow")
+OTHERS_OF_V2 = ("backward", "follow", "forward", "learn", "visual")
+LABELS_12 = ("unknown", "silence", *KEYWORDS)
+LABELS: dict[int, tuple[str, ...]] = {
+    12: LABELS_12,
+    20: (*KEYWORDS, *DIGITS),
+    30: tuple(sorted((*KEYWORDS, *DIGITS, *OTHERS))),
+    35: tuple(sorted((*KEYWORDS, *DIGITS, *OTHERS, *OTHERS_OF_V2))),
+}
+"""The label sets of Speech Commands by their number: 12, 20 and 35 in the order of the released
+BiFSMN code, 30 the words of V1."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +26,7 @@ class NetworkConfig:
     """Everything that fixes the layers of a BiFSMNv2, and whether they are binary.
 
     `widths` are the thinnable depths that the network is trained for: width w runs every 2^w-th
-    block, ending with the last. Raises ValueError for numbers that make no network.
+    block, ending with the last. Raises ValueError for values that make no network.
     """
 
     front: int = 16
@@ -28,6 +40,11 @@ class NetworkConfig:
     widths: tuple[int, ...] = (0, 1, 2)
     labels: tuple[str, ...] = LABELS_12
     binary: bool = True
+    activation: Activation = "dual"
+    """Of a binary layer's input: two bits with a computed scale, two bits with a scale that is
+    learned for each layer, or one bit."""
+    binarizer: Binarizer = "learned"
+    """Whether thresholds and alphas are learned, or stay 0 and 1, which leaves the sign of x."""
 
     def __post_init__(self) -> None:
         """Check the numbers, so that a network is never built from a damaged file."""
@@ -42,6 +59,10 @@ class NetworkConfig:
             raise ValueError(f"width w needs 2^w blocks, got {self}")
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must be a non-empty list of different words, got {self}")
+        if self.activation not in get_args(Activation):
+            raise ValueError(f"activation must be one of {get_args(Activation)}, got {self}")
+        if self.binarizer not in get_args(Binarizer):
+            raise ValueError(f"binarizer must be one of {get_args(Binarizer)}, got {self}")
 
     @property
     def steps(self) -> int:

@@ -1,8 +1,9 @@
 """The four shapes of layer that are binary in the student and float in its twin.
 
-Binary: `y = σ · operate(a, sign(alpha · w)) + bias` with `a` the dual-scale activation and
-`σ = mean |w|` per output channel. The scales are chosen so that both leave the sum: s is constant
-along what a layer sums over, and so is σ. Float: `y = operate(x, w) + bias`.
+Binary: `y = σ · operate(a, sign(alpha · w)) + bias` with `a` the binarized activation (dual-scale
+unless the configuration says otherwise) and `σ = mean |w|` per output channel. The scales are
+chosen so that both leave the sum: s is constant along what a layer sums over, and so is σ. Float:
+`y = operate(x, w) + bias`.
 """
 
 import math
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bicompile.model.binarizer import DualScale, WeightSign, sign
-from bicompile.model.fast import depthwise_conv
+from bicompile.model.binarizer import DualScale, SingleSign, WeightSign, sign
+from bicompile.model.config import NetworkConfig
+from bicompile.model.fast import depthwise_conv, pad_frames, pointwise_conv
 
 
 class Layer(nn.Module):
@@ -28,11 +30,11 @@ class Layer(nn.Module):
     def __init__(
         self,
         weight_shape: tuple[int, ...],
+        config: NetworkConfig,
         *,
         channels: int,
         trailing: int,
         scale_axes: tuple[int, ...],
-        binary: bool,
     ) -> None:
         """`channels` come in; `trailing` axes follow the channel axis in input and output."""
         super().__init__()
@@ -41,34 +43,40 @@ class Layer(nn.Module):
         self.weight = nn.Parameter(torch.empty(weight_shape).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
         self.output_shape = (outputs, *[1] * trailing)
-        self.binary = binary
+        self.binary = config.binary
         self.frozen = False
-        if binary:
-            self.activation = DualScale((channels, *[1] * trailing), scale_axes)
-            self.weight_alpha = nn.Parameter(torch.ones(()))
+        if self.binary:
+            learned = config.binarizer == "learned"
+            shape = (channels, *[1] * trailing)
+            axes = scale_axes if config.activation == "dual" else ()
+            self.activation = (
+                SingleSign(shape, learned=learned)
+                if config.activation == "single"
+                else DualScale(shape, axes, learned=learned)
+            )
+            self.weight_alpha = nn.Parameter(torch.ones(()), requires_grad=learned)
 
-    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Apply `weight` to `x`, without bias or scale."""
+    def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Apply `weight` to `x`; a `bias` comes in training alone, which no export sees."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""
+        if self.training:
+            if self.binary:
+                x, weight = self.activation(x), self._binary_weight()
+            else:
+                weight = self.weight
+            return self.operate(x, weight, self.bias)
         bias = self.bias.view(self.output_shape)
         if not self.binary:
             return self.operate(x, self.weight) + bias
         a: Tensor = self.activation(x)
         if self.frozen:
             return self.operate(a, self.weight_sign) * self.sigma + bias
-        sigma = self._sigma()
-        if self.training:
-            scale = sigma.view(-1, *[1] * (self.weight.dim() - 1))
-            weight = WeightSign.apply(  # type: ignore[no-untyped-call]
-                self.weight, self.weight_alpha, scale
-            )
-            return self.operate(a, weight) + bias
         # The scale after the sum, as when frozen: the same roundings, so the same later signs.
         weight = sign(self.weight_alpha * self.weight)
-        return self.operate(a, weight) * sigma.view(self.output_shape) + bias
+        return self.operate(a, weight) * self._sigma().view(self.output_shape) + bias
 
     def freeze(self) -> None:
         """Bake the weights to exact ±1 (`weight_sign`) and a scale per output channel (`sigma`).
@@ -85,6 +93,13 @@ class Layer(nn.Module):
             self.register_buffer("sigma", sigma, persistent=False)
             self.frozen = True
 
+    def _binary_weight(self) -> Tensor:
+        scale = self._sigma().view(-1, *[1] * (self.weight.dim() - 1))
+        weight: Tensor = WeightSign.apply(  # type: ignore[no-untyped-call]
+            self.weight, self.weight_alpha, scale
+        )
+        return weight
+
     def _sigma(self) -> Tensor:
         return self.weight.detach().abs().flatten(1).mean(1)
 
@@ -92,29 +107,27 @@ class Layer(nn.Module):
 class Linear(Layer):
     """(N, T, inputs) → (N, T, outputs); the activation has one scale per frame."""
 
-    def __init__(self, inputs: int, outputs: int, *, binary: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
         """Make a layer with `outputs` × `inputs` weights."""
-        super().__init__(
-            (outputs, inputs), channels=inputs, trailing=0, scale_axes=(2,), binary=binary
-        )
+        super().__init__((outputs, inputs), config, channels=inputs, trailing=0, scale_axes=(2,))
 
-    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+    def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Multiply every frame by the weight."""
-        return functional.linear(x, weight)
+        return functional.linear(x, weight, bias)
 
 
 class Pointwise(Layer):
     """1x1 convolution (N, inputs, T) → (N, outputs, T); one scale per frame."""
 
-    def __init__(self, inputs: int, outputs: int, *, binary: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
         """Make a layer with `outputs` × `inputs` weights."""
-        super().__init__(
-            (outputs, inputs, 1), channels=inputs, trailing=1, scale_axes=(1,), binary=binary
-        )
+        super().__init__((outputs, inputs, 1), config, channels=inputs, trailing=1, scale_axes=(1,))
 
-    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+    def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Convolve."""
-        return functional.conv1d(x, weight)
+        if bias is None:
+            return functional.conv1d(x, weight)
+        return pointwise_conv(x, weight, bias)
 
 
 class Memory(Layer):
@@ -124,27 +137,26 @@ class Memory(Layer):
     the scale.
     """
 
-    def __init__(self, channels: int, left: int, right: int, *, binary: bool) -> None:
-        """Make a layer that sees `left` frames of the past and `right` of the future."""
+    def __init__(self, channels: int, config: NetworkConfig) -> None:
+        """Make a layer that sees `taps_left` frames of the past and `taps_right` of the future."""
+        padding = (config.taps_left, config.taps_right)
         super().__init__(
-            (channels, 1, left + 1 + right),
-            channels=channels,
-            trailing=1,
-            scale_axes=(2,),
-            binary=binary,
+            (channels, 1, sum(padding) + 1), config, channels=channels, trailing=1, scale_axes=(2,)
         )
-        self.padding = (left, right)
+        self.padding = padding
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""
+        if self.training:
+            return super().forward(pad_frames(x, self.padding))
         return super().forward(functional.pad(x, self.padding))
 
-    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+    def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Convolve every channel with its own taps."""
-        if self.training:
-            return depthwise_conv(x, weight)
-        return functional.conv1d(x, weight, groups=self.channels)
+        if bias is None:
+            return functional.conv1d(x, weight, groups=self.channels)
+        return depthwise_conv(x, weight, bias)
 
 
 class Convolution(Layer):
@@ -153,16 +165,12 @@ class Convolution(Layer):
     Zeros are padded after binarization: at the border they are neither +1 nor -1.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, binary: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
         """Make a layer with `outputs` × `inputs` × 5 × 5 weights."""
         super().__init__(
-            (outputs, inputs, 5, 5),
-            channels=inputs,
-            trailing=2,
-            scale_axes=(1, 2, 3),
-            binary=binary,
+            (outputs, inputs, 5, 5), config, channels=inputs, trailing=2, scale_axes=(1, 2, 3)
         )
 
-    def operate(self, x: Tensor, weight: Tensor) -> Tensor:
+    def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Convolve."""
-        return functional.conv2d(x, weight, stride=2, padding=2)
+        return functional.conv2d(x, weight, bias, stride=2, padding=2)

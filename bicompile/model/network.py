@@ -1,14 +1,17 @@
 """BiFSMNv2 (TNNLS 2023) with this project's 1-bit scales, and its float twin from the same code."""
 
+import re
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bicompile.model.config import NetworkConfig
-from bicompile.model.fast import OneSlope
+from bicompile.model.fast import OneSlope, join, split
 from bicompile.model.layers import Convolution, Layer, Linear, Memory, Pointwise
+from bicompile.model.norm import Norm
 
 
 class Outcome(NamedTuple):
@@ -23,14 +26,15 @@ class Outcome(NamedTuple):
 class Front(nn.Module):
     """(N, 1, mels, frames) → (N, 2·front, mels/4, frames/4); the first convolution is float."""
 
-    def __init__(self, channels: int, *, binary: bool) -> None:
-        """Make a front of `channels`, then twice as many."""
+    def __init__(self, config: NetworkConfig) -> None:
+        """Make a front of `config.front` channels, then twice as many."""
         super().__init__()
+        channels = config.front
         self.conv1 = nn.Conv2d(1, channels, 5, stride=2, padding=2)
-        self.norm1 = nn.BatchNorm2d(channels)
+        self.norm1 = Norm(channels)
         self.act1 = OneSlope()
-        self.conv2 = Convolution(channels, 2 * channels, binary=binary)
-        self.norm2 = nn.BatchNorm2d(2 * channels)
+        self.conv2 = Convolution(channels, 2 * channels, config)
+        self.norm2 = Norm(2 * channels)
         self.act2 = OneSlope()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,30 +47,32 @@ class Front(nn.Module):
 class Block(nn.Module):
     """(N, memory, T) → (N, memory, T): depthwise memory, then two 1x1 convolutions.
 
-    Every width has its own last norm and PReLU; all else is shared between widths.
+    Every width has its own last norm and PReLU, and its own running statistics in the other norms;
+    all else is shared between widths.
     """
 
     def __init__(self, config: NetworkConfig, widths: tuple[int, ...]) -> None:
         """`widths` are those that run this block."""
         super().__init__()
-        memory, hidden, binary = config.memory, config.hidden, config.binary
-        self.memory = Memory(memory, config.taps_left, config.taps_right, binary=binary)
-        self.memory_norm = nn.BatchNorm1d(memory)
+        memory, hidden = config.memory, config.hidden
+        self.memory = Memory(memory, config)
+        self.memory_norm = Norm(memory, widths)
         self.memory_act = OneSlope()
-        self.expand = Pointwise(memory, hidden, binary=binary)
-        self.expand_norm = nn.BatchNorm1d(hidden)
+        self.expand = Pointwise(memory, hidden, config)
+        self.expand_norm = Norm(hidden, widths)
         self.expand_act = OneSlope()
-        self.project = Pointwise(hidden, memory, binary=binary)
-        self.project_norm = nn.ModuleDict({str(width): nn.BatchNorm1d(memory) for width in widths})
+        self.project = Pointwise(hidden, memory, config)
+        self.project_norm = nn.ModuleDict({str(width): Norm(memory) for width in widths})
         self.project_act = nn.ModuleDict({str(width): OneSlope() for width in widths})
 
-    def forward(self, x: Tensor, width: int) -> Tensor:
-        """Apply the block with the norm of `width`."""
-        x = self.memory_act(self.memory_norm(self.memory(x))) + x
-        y = self.expand_act(self.expand_norm(self.expand(x)))
-        y = self.project_norm[str(width)](self.project(y))
-        result: Tensor = self.project_act[str(width)](y) + x
-        return result
+    def forward(self, x: Tensor, widths: tuple[int, ...]) -> Tensor:
+        """Apply the block to the batches of `widths`, of one size, one after the other."""
+        x = self.memory_act(self.memory_norm(self.memory(x), widths)) + x
+        y = self.expand_act(self.expand_norm(self.expand(x), widths))
+        batches = zip(split(self.project(y), len(widths)), map(str, widths), strict=True)
+        return x + join(
+            [self.project_act[width](self.project_norm[width](batch)) for batch, width in batches]
+        )
 
 
 class BiFSMNv2(nn.Module):
@@ -85,9 +91,9 @@ class BiFSMNv2(nn.Module):
             index: tuple(width for width in config.widths if index in config.blocks_of(width))
             for index in range(config.blocks)
         }
-        self.front = Front(config.front, binary=config.binary)
+        self.front = Front(config)
         inputs = 2 * config.front * config.mels // 4
-        self.linear = Linear(inputs, config.memory, binary=config.binary)
+        self.linear = Linear(inputs, config.memory, config)
         self.linear_act = OneSlope()
         self.blocks = nn.ModuleDict(
             {str(index): Block(config, widths) for index, widths in runs.items() if widths}
@@ -97,22 +103,36 @@ class BiFSMNv2(nn.Module):
     def forward(self, x: Tensor, width: int | None = None) -> Tensor:
         """Return the logits of `width`; by default the first width of the configuration."""
         width = self.config.widths[0] if width is None else width
-        return self.run(self.embed(x), width).logits
+        return self.run(self.embed(x), (width,))[width].logits
 
     def embed(self, x: Tensor) -> Tensor:
         """Run what all widths share before the blocks: → (N, memory, steps)."""
         x = self.front(x)
         frames = x.flatten(1, 2).transpose(1, 2)
+        if self.training:  # (N, T, C) in memory from here on, see `fast`
+            frames = frames.contiguous()
         embedded: Tensor = self.linear_act(self.linear(frames)).transpose(1, 2)
-        return embedded.contiguous()
+        return embedded if self.training else embedded.contiguous()
 
-    def run(self, embedded: Tensor, width: int) -> Outcome:
-        """Run the blocks of one width on what `embed` gave."""
-        blocks = {}
-        x = embedded
-        for index in self.config.blocks_of(width):
-            x = blocks[index] = self.blocks[str(index)](x, width)
-        return Outcome(self.classifier(x.flatten(1)), blocks)
+    def run(self, embedded: Tensor, widths: tuple[int, ...]) -> dict[int, Outcome]:
+        """Run the blocks of some widths on what `embed` gave; a block runs once for all of them."""
+        x = dict.fromkeys(widths, embedded)
+        blocks: dict[int, dict[int, Tensor]] = {width: {} for width in widths}
+        for index in range(self.config.blocks):
+            running = tuple(width for width in widths if index in self.config.blocks_of(width))
+            if running:
+                y = self.blocks[str(index)](join([x[width] for width in running]), running)
+                for width, batch in zip(running, split(y, len(running)), strict=True):
+                    x[width] = blocks[width][index] = batch
+        return {width: Outcome(self._classify(x[width]), blocks[width]) for width in widths}
+
+    def _classify(self, x: Tensor) -> Tensor:
+        if not self.training:
+            logits: Tensor = self.classifier(x.flatten(1))
+            return logits
+        # The weight in the order of x in memory, so that neither x nor its gradient is reordered.
+        weight = self.classifier.weight.view(-1, *x.shape[1:]).transpose(1, 2).flatten(1)
+        return functional.linear(x.transpose(1, 2).flatten(1), weight, self.classifier.bias)
 
     def freeze(self) -> "BiFSMNv2":
         """Set eval mode and bake every binary layer (see `Layer.freeze`); returns itself."""
@@ -143,16 +163,15 @@ class BiFSMNv2(nn.Module):
 def start_from(student: BiFSMNv2, teacher: BiFSMNv2) -> None:
     """Copy every weight and norm of a float `teacher` into the `student` of the same shape.
 
-    What only the student has (thresholds and alphas) keeps its value; a norm that only the student
-    has, because the teacher was trained for fewer widths, takes that of the teacher's first width.
+    What only the student has (thresholds and alphas) keeps its value; norms and statistics that
+    only the student has, because the teacher was trained for fewer widths, take those of the
+    teacher's first width. The statistics count as those of no batch: they serve until the first.
     """
     source = teacher.state_dict()
-    first = str(teacher.config.widths[0])
-    state = student.state_dict()
+    first = teacher.config.widths[0]
     with torch.no_grad():
-        for name, value in state.items():
-            parts = name.split(".")
-            if len(parts) > 3 and parts[2] in ("project_norm", "project_act"):
-                name = ".".join([*parts[:3], first, *parts[4:]])
-            if name in source:
+        for name, value in student.state_dict().items():
+            name = re.sub(r"(project_(norm|act))\.\d+", rf"\1.{first}", name)
+            name = re.sub(r"(running_(mean|var))_\d+$", rf"\1_{first}", name)
+            if name in source and "num_batches_tracked" not in name:
                 value.copy_(source[name])

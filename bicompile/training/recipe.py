@@ -1,120 +1,199 @@
 """Recipes: small TOML files that say everything about a training run but its data."""
 
 import tomllib
-from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import to_json
 
 from bicompile.errors import UserError
-from bicompile.model.config import NetworkConfig
+from bicompile.model.config import LABELS, NetworkConfig
+from bicompile.training.distillation import Distillation
+
+NOT_OF_RECIPES = ("binary", "labels", "mels", "frames")  # what a run settles by itself
 
 
-@dataclass(frozen=True)
-class TeacherRecipe:
-    """How the float twin is trained."""
+class _Table(BaseModel):
+    """A TOML table: every key must be there, no other may, and types are taken literally."""
 
-    epochs: int
-    rate: float
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Augmentation(_Table):
+    """Changes drawn anew in every epoch, on features; 0 switches one off. See `masks`."""
+
+    time_shift: NonNegativeInt
+    """Frames by which a clip moves at most, either way."""
+    time_mask: NonNegativeInt
+    """Frames that are hidden at most."""
+    mel_mask: NonNegativeInt
+    """Mel bands that are hidden at most."""
+
+
+class PhaseRecipe(_Table):
+    """How one network is trained."""
+
+    epochs: PositiveInt
+    copies: PositiveInt
+    """Versions of every training clip in the feature cache; all but the first are augmented."""
+    optimizer: Literal["adamw", "sgd"]
+    """`sgd` has momentum 0.9; both as in torch."""
+    rate: PositiveFloat
     """Peak of the learning rate."""
+    warm_up: float = Field(ge=0, lt=1)
+    """Share of the steps in which the rate rises; half a cosine follows."""
+    weight_decay: NonNegativeFloat
 
 
-@dataclass(frozen=True)
-class StudentRecipe:
-    """How the binary network is trained, from the float twin."""
+class TeacherRecipe(PhaseRecipe):
+    """How every float twin is trained; that of the smallest width teaches the student."""
 
-    epochs: int
-    rate: float
-    """Peak of the learning rate."""
-    slow_rate: float
+    twins: tuple[int, ...]
+    """Further widths of which a float twin is trained, for comparison with the student."""
+
+
+class StudentRecipe(PhaseRecipe):
+    """How the binary network is trained, from the teacher."""
+
+    slow_rate: PositiveFloat
     """Share of the rate that thresholds and alphas get."""
-    width_weights: tuple[float, ...]
+    width_weights: tuple[PositiveFloat, ...]
     """Weight of each width's loss, in the order of the network's widths."""
-    distillation: float
-    """Weight of the distillation beside the cross entropy; 0 switches it off."""
+    distillation_kind: Distillation
+    """What is compared with the teacher beside the labels."""
+    distillation: PositiveFloat
+    """Weight of that comparison beside the cross entropy."""
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(_Table):
     """A training run."""
 
-    seed: int
-    batch: int
-    copies: int
-    """Versions of every training clip in the feature cache; all but the first are augmented."""
+    seed: NonNegativeInt
+    batch: PositiveInt
+    labels: int
+    """How many classes: one of the label sets of Speech Commands."""
     network: NetworkConfig
+    augmentation: Augmentation
     teacher: TeacherRecipe
     student: StudentRecipe
 
+    @model_validator(mode="after")
+    def _fits(self) -> "Recipe":
+        widths, twins = self.network.widths, self.teacher.twins
+        if len(self.student.width_weights) != len(widths):
+            raise ValueError(
+                f"student.width_weights has {len(self.student.width_weights)} numbers "
+                f"for {len(widths)} widths"
+            )
+        further = set(widths) - {min(widths)}
+        if not set(twins) <= further or len(set(twins)) < len(twins):
+            raise ValueError(
+                f"teacher.twins is {list(twins)}, but may name each of the widths "
+                f"{sorted(further)} once: the teacher is the twin of width {min(widths)}"
+            )
+        for name, most in (
+            ("time_shift", self.network.frames),
+            ("time_mask", self.network.frames),
+            ("mel_mask", self.network.mels),
+        ):
+            if getattr(self.augmentation, name) >= most:
+                raise ValueError(f"augmentation.{name} must be below {most}, all there is")
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        return self.model_dump(mode="json")
 
 
 def load_recipe(name: str) -> Recipe:
     """Read a recipe by the name of a built-in one, or the path of a TOML file.
 
-    Raises UserError when there is none, or it has unknown, missing or impossible settings.
+    A recipe may name a built-in one as its `base`; it then says only what is different. Raises
+    UserError when there is none, or a setting is unknown, missing or impossible.
     """
-    folder = resources.files("bicompile.training") / "recipes"
-    builtin = folder / f"{name}.toml"
-    if "/" not in name and builtin.is_file():
-        text, where = builtin.read_text(), f"recipe {name}"
+    if "/" not in name and _builtin(name).is_file():
+        text, where = _builtin(name).read_text(), f"recipe {name}"
     elif Path(name).is_file():
         text, where = Path(name).read_text(), name
     else:
-        known = sorted(
-            entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml")
-        )
         raise UserError(
-            f"there is no recipe {name}; give one of {', '.join(known)}, or the path of a TOML file"
+            f"there is no recipe {name}; give one of {', '.join(_known())}, "
+            "or the path of a TOML file"
         )
     try:
-        return _parse(tomllib.loads(text))
-    except (ValueError, TypeError) as error:
+        values = _with_base(tomllib.loads(text))
+        values["network"] = _network(values)
+        # As JSON: the one strict mode in which an array is a tuple.
+        return Recipe.model_validate_json(to_json(values))
+    except ValueError as error:  # ValidationError and TOMLDecodeError among them
+        what = _first_mistake(error) if isinstance(error, ValidationError) else error
         raise UserError(
-            f"{where} cannot be used: {error}; recipes/default.toml shows what it may say"
+            f"{where} cannot be used: {what}; the built-in recipe default shows every setting"
         ) from error
 
 
-def _parse(values: dict[str, Any]) -> Recipe:
-    _check_keys(Recipe, values, "the recipe")
-    network, teacher, student = values["network"], values["teacher"], values["student"]
-    _check_keys(TeacherRecipe, teacher, "[teacher]")
-    _check_keys(StudentRecipe, student, "[student]")
-    for name, value in {**values, **teacher, **student}.items():
-        if isinstance(value, int | float) and value < (
-            0 if name in ("seed", "distillation") else 1e-9
-        ):
-            raise ValueError(f"{name} is {value}, it must be positive")
-    for table, name in (
-        (values, "batch"),
-        (values, "copies"),
-        (teacher, "epochs"),
-        (student, "epochs"),
-    ):
-        if not isinstance(table[name], int):
-            raise ValueError(f"{name} is {table[name]}, it must be a whole number")
-    config = NetworkConfig.from_json({**NetworkConfig().to_json(), **network})
-    weights = tuple(student["width_weights"])
-    if len(weights) != len(config.widths):
-        raise ValueError(
-            f"width_weights has {len(weights)} numbers for {len(config.widths)} widths"
-        )
-    return Recipe(
-        seed=values["seed"],
-        batch=values["batch"],
-        copies=values["copies"],
-        network=config,
-        teacher=TeacherRecipe(**teacher),
-        student=StudentRecipe(**{**student, "width_weights": weights}),
-    )
+def _builtin(name: str) -> Path:
+    return Path(str(resources.files("bicompile.training") / "recipes" / f"{name}.toml"))
 
 
-def _check_keys(cls: type, values: Any, where: str) -> None:
-    if not isinstance(values, dict):
-        raise TypeError(f"{where} must be a table")
-    known = {field.name for field in fields(cls)}
-    for what, names in (("lacks", known - set(values)), ("has unknown", set(values) - known)):
-        if names:
-            raise ValueError(f"{where} {what} {', '.join(sorted(names))}")
+def _known() -> list[str]:
+    return sorted(path.stem for path in _builtin("").parent.glob("*.toml"))
+
+
+def _with_base(values: dict[str, Any]) -> dict[str, Any]:
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if base not in _known():
+        raise ValueError(f"base is {base!r}, but must be one of {', '.join(_known())}")
+    return _override(_with_base(tomllib.loads(_builtin(base).read_text())), values)
+
+
+def _override(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Replace values, in tables key by key."""
+    both = {**values, **changes}
+    for name in values.keys() & changes.keys():
+        if isinstance(values[name], dict) and isinstance(changes[name], dict):
+            both[name] = _override(values[name], changes[name])
+    return both
+
+
+def _network(values: dict[str, Any]) -> Any:
+    """The table [network], with the labels that the recipe counts."""
+    network, count = values.get("network", {}), values.get("labels")
+    if not isinstance(network, dict):
+        return network
+    for name in NOT_OF_RECIPES:
+        if name in network:
+            raise ValueError(f"network.{name} is not a setting")
+    if count is None:
+        return network
+    if count not in list(LABELS):  # a count may be of any type
+        raise ValueError(f"labels is {count!r}, but must be one of {', '.join(map(str, LABELS))}")
+    return {**network, "labels": LABELS[count]}
+
+
+def _first_mistake(error: ValidationError) -> str:
+    """What is wrong, in the words of a recipe."""
+    mistake = error.errors()[0]
+    where = ".".join(map(str, mistake["loc"]))
+    if mistake["type"] == "missing":
+        return f"it lacks {where}"
+    if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{where} is not a setting"
+    if mistake["type"] == "value_error":
+        return str(mistake["ctx"]["error"])
+    said = mistake["msg"]
+    return f"{where} is {mistake['input']!r}: {said[0].lower()}{said[1:]}"

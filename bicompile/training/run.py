@@ -1,5 +1,6 @@
 """Where a training run stands, in memory and in its folder."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from bicompile.errors import UserError
 from bicompile.files import atomic_file
 from bicompile.model.checkpoint import load_checkpoint
 from bicompile.model.network import BiFSMNv2
+from bicompile.training.recipe import PhaseRecipe
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From features (N, 1, mels, frames) and labels (N,) to a scalar."""
@@ -30,7 +32,7 @@ class Phase:
     optimizer: torch.optim.Optimizer
     rates: list[float]
     """Peak learning rate of each parameter group."""
-    epochs: int
+    how: PhaseRecipe
     epoch: int = 0
     step: int = 0
     """Steps done in this epoch."""
@@ -47,6 +49,8 @@ class Run:
     """The output folder of a run."""
 
     folder: Path
+    phases: list[str]
+    """Names of all phases, in order."""
     identity: dict[str, Any]
     """The recipe and the data: what a run is a function of."""
 
@@ -61,21 +65,30 @@ class Run:
             raise UserError(f"{self.folder} is a file; choose a folder for the run")
         record = self.folder / "run.json"
         known = {"run.json", "state.pt", "metrics.jsonl"}
-        known |= {"teacher.safetensors", "student.safetensors"}
+        known |= {f"{name}.safetensors" for name in self.phases}
         if not record.exists():
             if self.folder.exists() and known & {path.name for path in self.folder.iterdir()}:
                 raise UserError(f"{self.folder} holds an unknown run; choose a new or empty folder")
             with atomic_file(record) as path:
                 path.write_text(json.dumps(self.identity, indent=1))
-        elif json.loads(record.read_text()) != self.identity:
+            return
+        try:
+            found = json.loads(record.read_text())
+        except ValueError:
+            raise UserError(f"{record} is damaged; choose a new or empty folder") from None
+        if found != self.identity:
             raise UserError(
                 f"{self.folder} holds a run with another recipe or other data; "
                 "choose a new or empty folder"
             )
 
+    def checkpoint(self, name: str) -> Path:
+        """Where the network of a phase is, once it is finished."""
+        return self.folder / f"{name}.safetensors"
+
     def finished(self, name: str) -> BiFSMNv2 | None:
-        """Return the network of a finished phase."""
-        path = self.folder / f"{name}.safetensors"
+        """Return the network of a phase, in eval mode, if it is finished."""
+        path = self.checkpoint(name)
         return load_checkpoint(path)[0] if path.exists() else None
 
     def not_finite(self, phase: Phase, what: str) -> UserError:
@@ -98,29 +111,39 @@ class Run:
                 raise self.not_finite(phase, f"{name} is no longer finite")
         state = {name: getattr(phase, name) for name in ("name", *PROGRESS)}
         state |= {"network": phase.network.state_dict(), "optimizer": phase.optimizer.state_dict()}
+        data = io.BytesIO()
+        torch.save(state, data)
         with atomic_file(self.state_path) as path:
-            torch.save(state, path)
+            path.write_bytes(data.getbuffer())  # torch would not tell a full disk as such
         with atomic_file(self.folder / "metrics.jsonl") as path:
             path.write_text("".join(json.dumps(line) + "\n" for line in self._metrics(phase)))
 
-    def restore(self, phase: Phase) -> None:
-        """Bring a new phase to where its saved state was, if there is one."""
+    def saved(self, name: str) -> dict[str, Any] | None:
+        """Return the saved state of a phase, on the CPU, if there is one."""
         if not self.state_path.exists():
-            return
+            return None
         try:
-            state = torch.load(self.state_path, weights_only=True)
-            if state["name"] != phase.name:
-                return
+            state: dict[str, Any] = torch.load(
+                self.state_path, map_location="cpu", weights_only=True
+            )
+            return state if state["name"] == name else None
+        except Exception as error:
+            raise self._damaged() from error
+
+    def restore(self, phase: Phase, state: dict[str, Any]) -> None:
+        """Bring a new phase to where it was saved."""
+        try:
             phase.network.load_state_dict(state["network"])
             phase.optimizer.load_state_dict(state["optimizer"])
             for name in PROGRESS:
                 setattr(phase, name, state[name])
         except Exception as error:
-            raise UserError(
-                f"{self.state_path} is damaged; remove it to begin this phase again"
-            ) from error
+            raise self._damaged() from error
+
+    def _damaged(self) -> UserError:
+        return UserError(f"{self.state_path} is damaged; remove it to begin this phase again")
 
     def _metrics(self, phase: Phase) -> list[dict[str, Any]]:
-        before = self.folder / "teacher.safetensors"
-        earlier = load_checkpoint(before)[1]["history"] if phase.name == "student" else []
-        return [*earlier, *phase.history]
+        before = self.phases[: self.phases.index(phase.name)]
+        earlier = [load_checkpoint(self.checkpoint(name))[1]["history"] for name in before]
+        return [line for history in (*earlier, phase.history) for line in history]

@@ -52,6 +52,8 @@ def finish(sound: Samples, rate: int, shorter: float, rng: np.random.Generator) 
     """
     word = soxr.resample(sound - sound.mean(), rate * shorter, RATE).astype(np.float32)
     word = _trim(word)
+    if len(word) > SAMPLES:  # say it faster rather than cut its end off
+        word = soxr.resample(word, len(word), SAMPLES)[:SAMPLES]
     if rng.random() < 0.4:
         word = _in_a_room(word, rng)
     if rng.random() < 0.5:
@@ -69,12 +71,12 @@ def finish(sound: Samples, rate: int, shorter: float, rng: np.random.Generator) 
 
 
 def _trim(word: Samples) -> Samples:
-    """Keep what is louder than 2 % of the loudest, with a little around it; at most a second."""
+    """Keep what is louder than 2 % of the loudest, with a little around it."""
     envelope = np.convolve(np.abs(word), np.full(160, 1 / 160, np.float32), "same")
     loud = np.flatnonzero(envelope > 0.02 * envelope.max())
     if len(loud) == 0:
         raise ValueError("the sound is silent")
-    return word[max(0, loud[0] - 320) : loud[-1] + 480][:SAMPLES]
+    return word[max(0, loud[0] - 320) : loud[-1] + 480]
 
 
 def _in_a_room(word: Samples, rng: np.random.Generator) -> Samples:

@@ -11,9 +11,8 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +23,17 @@ from rich.progress import track
 from bicompile.errors import UserError
 from bicompile.features import RATE, SAMPLES
 from bicompile.files import atomic_file
-from bicompile.training.engines import ENGINES, EspeakNg, Take
+from bicompile.model.config import KEYWORDS
+from bicompile.training.engines import ENGINES
+from bicompile.training.sample import LIST_OF_SPLIT, NOISE_FOLDER
 from bicompile.training.sounds import NOISES, Samples, finish, make_noise
+from bicompile.training.speakers import OTHER_WORDS, Speaker, draw_takes, generator, speakers
 
 FORMAT = "bicompile-corpus"
-VERSION = 1
-NOISE_FOLDER = "_background_noise_"
-KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-OTHER_WORDS = (
-    *("bed", "bird", "cat", "dog", "eight", "five", "four", "happy", "house", "marvin", "nine"),
-    *("one", "seven", "sheila", "six", "three", "tree", "two", "wow", "zero"),
-)
-ACCENTS = (
-    *("en-gb", "en-us", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-rp", "en-gb-x-gbcwmd"),
-    *("en-029", "en-us-nyc"),
-)
-# Effects rather than voices: no pitch to speak of, or hardly to be understood.
-NOT_VOICES = (
-    *("whisper", "whisperf", "UniRobot", "Demonic", "fast", "Storm", "Tweaky", "robosoft"),
-    "anikaRobot",
-)
-FLITE_VOICES = {"kal16": "train", "rms": "train", "awb": "validation", "slt": "test"}
-HELD_OUT = 0.12  # share of the variants for validation, and the same again for test
+VERSION = 2
 NOISE_SECONDS = 60
-LIST_OF_SPLIT = {"validation": "validation_list.txt", "test": "testing_list.txt"}
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """One voice of one engine, and how much it says."""
-
-    engine: str
-    voice: str
-    split: str
-    """`train`, `validation` or `test`."""
-    takes: int
-    """Times that each keyword is said."""
-    others: int
-    """How many other words are said."""
-
-    @property
-    def identity(self) -> str:
-        """Eight hexadecimal digits that stand for the speaker in file names."""
-        return _digest(self.engine, self.voice)[:8]
+CLIP_BYTES = 2 * SAMPLES + 44
+SPARE_BYTES = 64 << 20  # for the noise, and for what the engines write on the way
 
 
 def synthesize(out: Path, *, seed: int, jobs: int) -> None:
@@ -75,7 +42,7 @@ def synthesize(out: Path, *, seed: int, jobs: int) -> None:
     Equal seeds and engine versions give equal bytes, for any number of processes `jobs`. Voices
     are finished one by one in a hidden folder beside `out`; when stopped, the same call goes on.
     Raises UserError when an engine is missing, `out` holds something else, or nothing can be
-    written there.
+    written there, which is found out before anyone speaks when the disk is too small.
     """
     out = out.resolve()
     versions = {name: engine.version() for name, engine in ENGINES.items()}
@@ -87,66 +54,23 @@ def synthesize(out: Path, *, seed: int, jobs: int) -> None:
     work = _work_folder(out, {**origin, "speakers": [asdict(speaker) for speaker in everyone]})
     speak = partial(_record_speaker, work, seed)
     todo = [speaker for speaker in everyone if not _record_of(work, speaker).exists()]
+    _check_space(work, sum(speaker.clips for speaker in todo))
     todo.sort(key=lambda speaker: -speaker.others)  # the long ones first, so that all end together
     with multiprocessing.get_context("spawn").Pool(jobs, _ignore_interrupts) as pool:
         done = pool.imap_unordered(speak, todo)
         for _ in track(done, description="synthesize", total=len(todo)):
             pass
-    entries = _collect(work, everyone)
-    _make_background(work, entries, seed)
+    with atomic_file(work / "manifest.json") as path:
+        entries = _collect(work, everyone)
+        _make_background(work, entries, seed)
+        path.write_text(json.dumps({**origin, "speakers": entries}, indent=1))
     shutil.rmtree(work / "speakers")
     (work / "plan.json").unlink()
-    with atomic_file(work / "manifest.json") as path:
-        path.write_text(json.dumps({**origin, "speakers": entries}, indent=1))
     if out.exists():
         out.rmdir()
     work.rename(out)
     count = sum(len(entry["files"]) for entry in entries)
     print(f"{out}: {count} clips of {len(everyone)} voices")
-
-
-def speakers() -> list[Speaker]:
-    """Everyone who speaks: every espeak-ng variant in every accent, and the voices of flite.
-
-    Whole variants are held out, in every accent. Variants whose names differ by a trailing number
-    are near copies (`steph`, `steph2`) and stay together.
-    """
-    found = []
-    for variant, split in split_variants(EspeakNg().variants()).items():
-        takes, others = (2, 8) if split == "train" else (1, 5)
-        for accent in ACCENTS:
-            found.append(Speaker("espeak-ng", f"{accent}+{variant}", split, takes, others))
-    for voice, split in FLITE_VOICES.items():
-        takes, others = (30, 150) if split == "train" else (15, 75)
-        found.append(Speaker("flite", voice, split, takes, others))
-    return found
-
-
-def split_variants(variants: list[str]) -> dict[str, str]:
-    """Give every usable variant its split; the order of families is that of their hashes."""
-    families: dict[str, list[str]] = {}
-    for variant in sorted(variants):
-        family = variant.rstrip("0123456789")
-        if family not in NOT_VOICES:
-            # `m1` to `m8` and `f1` to `f5` are different voices under one letter.
-            families.setdefault(family if len(family) > 1 else variant, []).append(variant)
-    share = round(HELD_OUT * sum(map(len, families.values())))
-    splits: dict[str, str] = {}
-    for family in sorted(families, key=_digest):
-        split = "train"
-        if len(splits) < 2 * share:
-            split = "test" if len(splits) < share else "validation"
-        splits.update(dict.fromkeys(families[family], split))
-    return splits
-
-
-def _digest(*parts: object) -> str:
-    return sha256("|".join(map(str, parts)).encode()).hexdigest()
-
-
-def _generator(*parts: object) -> np.random.Generator:
-    """Random numbers that depend on the parts and on nothing else."""
-    return np.random.default_rng(int(_digest(*parts), 16))
 
 
 def _ignore_interrupts() -> None:
@@ -192,44 +116,51 @@ def _work_folder(out: Path, plan: dict[str, Any]) -> Path:
     return work
 
 
+def _check_space(work: Path, clips: int) -> None:
+    needed, free = clips * CLIP_BYTES + SPARE_BYTES, shutil.disk_usage(work).free
+    if free < needed:
+        raise UserError(
+            f"{work.parent} has {free >> 20} MiB left, the corpus takes {needed >> 20} MiB; "
+            "free some space or choose another place"
+        )
+
+
 def _record_of(work: Path, speaker: Speaker) -> Path:
     return work / "speakers" / f"{speaker.identity}.json"
 
 
 def _record_speaker(work: Path, seed: int, speaker: Speaker) -> None:
     """Write all clips of a speaker, and last of all the list of them."""
-    rng = _generator(seed, speaker.engine, speaker.voice)
+    rng = generator(seed, speaker.engine, speaker.voice)
     counts: dict[str, int] = {}
     files = []
-    with tempfile.TemporaryDirectory() as scratch:
+    # A full disk is told as one of the record; what a stopped process leaves goes with its folder.
+    with (
+        atomic_file(_record_of(work, speaker)) as path,
+        tempfile.TemporaryDirectory(dir=work / "speakers") as scratch,
+    ):
         for word, clip in _say_all(speaker, rng, Path(scratch)):
             take = counts[word] = counts.get(word, -1) + 1
             name = f"{word}/{speaker.identity}_nohash_{take}.wav"
             _write(work / name, clip)
             files.append(name)
-    with atomic_file(_record_of(work, speaker)) as path:
         path.write_text(json.dumps(files))
 
 
 def _say_all(
     speaker: Speaker, rng: np.random.Generator, scratch: Path
 ) -> Iterator[tuple[str, Samples]]:
-    engine = ENGINES[speaker.engine]
-    # An engine with few voices varies widely from take to take; one with many has speakers who
-    # stay near their own manner.
-    few_voices = speaker.engine == "flite"
-    pitch, speed, shorter = rng.uniform(0.1, 0.9), rng.uniform(0.72, 1.25), rng.uniform(0.9, 1.14)
     others = [str(word) for word in rng.permutation(np.array(OTHER_WORDS * 20))[: speaker.others]]
-    for word in [*np.repeat(KEYWORDS, speaker.takes).tolist(), *others]:
-        if few_voices:
-            pitch, speed, shorter = rng.uniform(), rng.uniform(0.8, 1.33), rng.uniform(0.88, 1.15)
-        take = Take(
-            pitch=float(np.clip(pitch + rng.normal(0, 0.06), 0, 1)),
-            speed=float(speed * rng.uniform(0.9, 1.1)),
-            mark=str(rng.choice(["", "!", "?", "."])),
-        )
-        sound, rate = engine.speak(word, speaker.voice, take, scratch)
-        yield word, finish(sound, rate, shorter * rng.uniform(0.98, 1.02), rng)
+    words = [*np.repeat(KEYWORDS, speaker.takes).tolist(), *others]
+    takes, tracts = draw_takes(speaker, words, rng)
+    sounds = ENGINES[speaker.engine].speak(speaker.voice, takes, scratch)
+    for word, tract, (sound, rate) in zip(words, tracts, sounds, strict=True):
+        if not sound.any():
+            raise UserError(
+                f"the speech engine {speaker.engine} is silent when its voice {speaker.voice} "
+                f"says {word!r}; install the engine again"
+            )
+        yield word, finish(sound, rate, tract, rng)
 
 
 def _write(path: Path, samples: Samples) -> None:
@@ -260,10 +191,10 @@ def _make_background(work: Path, entries: list[dict[str, Any]], seed: int) -> No
     """Write a minute of every kind of noise, and one of many training voices at once."""
     length = NOISE_SECONDS * RATE
     for kind in NOISES:
-        noise = make_noise(kind, length, _generator(seed, "background", kind))
+        noise = make_noise(kind, length, generator(seed, "background", kind))
         _write(work / NOISE_FOLDER / f"{kind}.wav", np.clip(noise * np.float32(0.1), -1, 1))
     files = [file for entry in entries if entry["split"] == "train" for file in entry["files"]]
-    rng = _generator(seed, "background", "babble")
+    rng = generator(seed, "background", "babble")
     babble = np.zeros(length, np.float32)
     for _ in range(8 * NOISE_SECONDS):
         samples, _rate = soundfile.read(work / files[rng.integers(len(files))], dtype="float32")

@@ -10,10 +10,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bicompile.schedules.microkernels import count_tree, weights
+from bicompile.schedules.microkernels import (
+    count_tree,
+    dual_depthwise,
+    dual_scale,
+    one_channel,
+    weights,
+)
 from bicompile.schedules.microkernels.count_tree import MOST_BYTES, Shape
+from bicompile.schedules.microkernels.dual_depthwise import Depthwise
+from bicompile.schedules.microkernels.dual_scale import Binarizer
+from bicompile.schedules.microkernels.epilogue import Epilogue
+from bicompile.schedules.microkernels.one_channel import OneChannel
 
-__all__ = ["MOST_BYTES", "Microkernel", "Shape", "popcount_gemm"]
+__all__ = [
+    "MOST_BYTES",
+    "Binarizer",
+    "Depthwise",
+    "Epilogue",
+    "Microkernel",
+    "OneChannel",
+    "Shape",
+    "binarize",
+    "convolve_depthwise",
+    "convolve_one_channel",
+    "popcount_gemm",
+]
 
 
 @dataclass(frozen=True)
@@ -21,8 +43,9 @@ class Microkernel:
     """A local function in assembly, and how its constant operand must lie.
 
     It is called as `name(const uint8_t *rows, const uint8_t *weights, T *results)`, where T is
-    int32_t or float, and follows the procedure call standard. It reads weights as lay_out gives
-    them and writes row-major results. Nothing needs more than the alignment of its type.
+    int32_t or float, and follows the procedure call standard; with an epilogue, whose arguments
+    come after those, T is float. It reads weights as lay_out gives them and writes row-major
+    results. Nothing needs more than the alignment of its type.
     """
 
     name: str
@@ -52,4 +75,21 @@ def popcount_gemm(shape: Shape) -> Microkernel:
     """Differing bits between every row and every output's weights: see count_tree."""
     kind = "popcount" if shape.bits is None else f"dot{shape.bits}"
     name = f"{kind}_{shape.rows}x{shape.outputs}x{shape.row_bytes}of{shape.stride}"
+    if shape.epilogue is not None:
+        name += f"_{shape.epilogue.name}"
     return Microkernel(name, shape, count_tree.assembly(name, shape))
+
+
+def binarize(shape: Binarizer) -> str:
+    """Assembly of dual-scale binarization, a function shape.name: see dual_scale."""
+    return dual_scale.assembly(shape)
+
+
+def convolve_depthwise(shape: Depthwise) -> str:
+    """Assembly of a depthwise layer of two planes, a function shape.name: see dual_depthwise."""
+    return dual_depthwise.assembly(shape)
+
+
+def convolve_one_channel(shape: OneChannel) -> str:
+    """Assembly of a float convolution, a function shape.name: see one_channel."""
+    return one_channel.assembly(shape)

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bicompile.schedules.microkernels.epilogue import REGISTERS as EPILOGUE_REGISTERS
+from bicompile.schedules.microkernels.epilogue import Epilogue, finish
 from bicompile.schedules.microkernels.instructions import (
     Instruction,
     accumulating,
@@ -57,7 +59,7 @@ v8-v13   weights: 3 pairs in turn
 v14      for float32 results: 2^24 in every lane
 v15      for float32 results: 2^24 + K, or K − 1 where K is odd; then v31 is 1
 v16-v19  sums of 16 bits: 16 outputs of each of 2 rows
-v20-v31  values: counts, sums of the tree, results
+v20-v31  values: counts, sums of the tree, results; what of v0-v7 no piece needs, too
 x0 rows, x1 weights, x2 results; x3 weights to come; x4-x5 row r to come; x6-x7 results of row r
 x8 tiles left, x9 blocks left, x10 chunks left, x11 constants"""
 
@@ -78,7 +80,9 @@ class Shape:
         outputs: N.
         row_bytes: bytes of a row that count.
         stride: bytes from one row of activations to the next.
-        bits: K, where results are K − 2·popcount as float32; None where they are int32 popcounts.
+        bits: K, where results are K − 2·popcount as float32; None where they are int32 popcounts,
+            and where an epilogue has the products of every result.
+        epilogue: what follows; then outputs are whole vectors, and `rows` are those of results.
     """
 
     rows: int
@@ -86,6 +90,12 @@ class Shape:
     row_bytes: int
     stride: int
     bits: int | None = None
+    epilogue: Epilogue | None = None
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of results of a tile."""
+        return ROWS if self.epilogue is None else ROWS // self.epilogue.planes
 
     @property
     def result_bytes(self) -> int:
@@ -101,7 +111,10 @@ class _Tile:
         self._shape = shape
         self._rows = range(rows)
         values = [v for v in _VALUES if v != _ONE or shape.bits is None or shape.bits % 2 == 0]
-        self._free = deque(values)
+        pieces = max(map(len, cut(shape.row_bytes)))
+        idle = [_activation(r, i) for r in range(ROWS) for i in range(pieces, PIECES_PER_CHUNK)]
+        self._free = deque(values + idle)
+        self._pairs_of_weights = _WEIGHTS if shape.epilogue is None else _WEIGHTS[:2]
         self._weights: deque[str] = deque()
         self._pairs = 0
 
@@ -185,7 +198,7 @@ class _Tile:
 
     def _next_weights(self) -> str:
         if not self._weights:
-            pair = _WEIGHTS[self._pairs % len(_WEIGHTS)]
+            pair = self._pairs_of_weights[self._pairs % len(self._pairs_of_weights)]
             self._pairs += 1
             if self._left > 1:
                 self._weights.extend(pair)
@@ -198,6 +211,15 @@ class _Tile:
 
     def results(self, outputs: int) -> None:
         """Convert the sums and store the first `outputs` of every row's 16 results."""
+        if self._shape.epilogue is not None:
+            for half in range(-(-outputs // 8)):
+                quads = min(outputs - 8 * half, 8) // 4
+
+                def dot(row: int, quad: int, bias: str | None, half: int = half) -> str:
+                    return self._result(_sum(row, half), str(quad + 1), bias or _BIAS)
+
+                finish(self.program, self._shape.epilogue, self._rows, quads, self._free, dot)
+            return
         for r in self._rows:
             for half in range(2):
                 first, second = (self._result(_sum(r, half), end) for end in ("1", "2"))
@@ -211,17 +233,17 @@ class _Tile:
                             self.program += store_lanes(value, f"x{6 + r}", lanes)
                 self._free += [first, second]
 
-    def _result(self, sums: str, end: str) -> str:
+    def _result(self, sums: str, end: str, bias: str = _BIAS) -> str:
         """Four results of the first ("1") or second half of eight sums."""
         value = self._free.popleft()
         suffix, lanes = ("", "4h") if end == "1" else ("2", "8h")
-        if self._shape.bits is None:
+        if self._shape.bits is None and self._shape.epilogue is None:
             self.program.append(vector(f"ushll{suffix} {{}}.4s, {{}}.{lanes}, #0", value, sums))
             return value
         text = f"uaddw{suffix} {{}}.4s, {{}}.4s, {{}}.{lanes}"
         self.program.append(vector(text, value, _EXPONENT, sums))
-        self.program.append(floating("fsub {}.4s, {}.4s, {}.4s", value, _BIAS, value))
-        if self._shape.bits % 2:
+        self.program.append(floating("fsub {}.4s, {}.4s, {}.4s", value, bias, value))
+        if self._shape.bits and self._shape.bits % 2:
             self.program.append(floating("fadd {}.4s, {}.4s, {}.4s", value, value, _ONE))
         return value
 
@@ -241,18 +263,19 @@ def assembly(name: str, shape: Shape) -> str:
     """
     if shape.row_bytes > MOST_BYTES:
         raise ValueError(f"rows have {shape.row_bytes} bytes, accepted are at most {MOST_BYTES}")
-    tiles, last = divmod(shape.rows, ROWS)
+    tiles, last = divmod(shape.rows, shape.tile_rows)
     lines = [f"\tstp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
     lines[0] = "\tstp d8, d9, [sp, #-64]!"
     lines += _constants(shape)
-    lines += ["\tmov x6, x2"]
+    lines += ["\tmov x6, x2"] if shape.epilogue is None else shape.epilogue.arguments()
     if tiles:
         lines += _rows(name, shape, ROWS, tiles)
     if last:
         lines += _rows(name, shape, last, 1)
     lines += [f"\tldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
     lines += ["\tldp d8, d9, [sp], #64", "\tret"]
-    about = "\n".join(f"// {line}" for line in REGISTERS.splitlines())
+    registers = REGISTERS + ("" if shape.epilogue is None else f"\n{EPILOGUE_REGISTERS}")
+    about = "\n".join(f"// {line}" for line in registers.splitlines())
     body = "\n".join(lines)
     return (
         f"{about}\n\t.text\n\t.p2align 4\n\t.type {name}, %function\n{name}:\n{body}\n"
@@ -261,12 +284,11 @@ def assembly(name: str, shape: Shape) -> str:
 
 
 def _constants(shape: Shape) -> list[str]:
+    lines = [f"\tmov w11, #{_TWO_24:#x}", f"\tdup {_EXPONENT}.4s, w11"]
     if shape.bits is None:
-        return []
+        return [] if shape.epilogue is None else lines
     bias = _TWO_24 + shape.bits // 2
-    lines = [
-        f"\tmov w11, #{_TWO_24:#x}",
-        f"\tdup {_EXPONENT}.4s, w11",
+    lines += [
         f"\tmov w11, #{bias & 0xFFFF}",
         f"\tmovk w11, #{bias >> 16}, lsl #16",
         f"\tdup {_BIAS}.4s, w11",
@@ -277,15 +299,22 @@ def _constants(shape: Shape) -> list[str]:
 def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
     """A loop over `tiles` groups of `rows` rows, every one against all weights."""
     loop = f".L{name}_{rows}_tiles"
+    results = rows if shape.epilogue is None else rows // shape.epilogue.planes
     lines = [f"\tmov x8, #{tiles}", f"{loop}:"] if tiles > 1 else []
     lines += ["\tmov x4, x0", "\tmov x3, x1"]
     if rows > 1:
-        lines += ["\tmov x5, x0", *_moved("x5", shape.stride)]
+        apart = shape.stride if results > 1 else shape.rows * shape.stride
+        lines += ["\tmov x5, x0", *_moved("x5", apart)]
+    if results > 1:
         lines += ["\tmov x7, x6", *_moved("x7", shape.result_bytes)]
-    lines += _moved("x0", rows * shape.stride)
+    if shape.epilogue is not None:
+        lines += shape.epilogue.begin(results, shape.result_bytes)
+    lines += _moved("x0", results * shape.stride)
     vectors = shape.row_bytes // VECTOR_BYTES
     lines += (_straight if vectors <= _LONGEST_STRAIGHT else _looped)(name, shape, rows)
-    lines += _moved("x6", (rows - 1) * shape.result_bytes)
+    lines += _moved("x6", (results - 1) * shape.result_bytes)
+    if shape.epilogue is not None and shape.epilogue.residual:
+        lines += _moved("x15", (results - 1) * shape.result_bytes)
     if tiles > 1:
         lines += ["\tsubs x8, x8, #1", f"\tb.ne {loop}"]
     return lines
@@ -315,10 +344,11 @@ def _straight(name: str, shape: Shape, rows: int) -> list[str]:
     if blocks == 1:
         return _text([*setup.program, *last])
     stages, end = in_two_stages(block(BLOCK)), in_two_stages(last)
-    assert stages.start == end.start
     lines = _text([*setup.program, *stages.start])
     lines += _loop(f".L{name}_{rows}_blocks", "x9", blocks - 1, stages)
-    return lines + _lines(end.finish)
+    if stages.start == end.start:
+        return lines + _lines(end.finish)
+    return lines + _lines(stages.finish) + _text(last)
 
 
 def _looped(name: str, shape: Shape, rows: int) -> list[str]:

@@ -50,12 +50,14 @@ def vector(template: str, destination: str, *sources: str) -> Instruction:
     )
 
 
-def accumulating(template: str, destination: str, *sources: str) -> Instruction:
-    """An ASIMD instruction that adds to its destination."""
+def accumulating(
+    template: str, destination: str, *sources: str, latency: int = VECTOR_LATENCY
+) -> Instruction:
+    """An ASIMD instruction that adds to its destination, or changes a part of it."""
     return Instruction(
         template.format(destination, *sources),
         (destination, *sources),
-        ((destination, VECTOR_LATENCY),),
+        ((destination, latency),),
         "vector",
     )
 
@@ -78,9 +80,33 @@ def load_pair(first: str, second: str, pointer: str) -> Instruction:
     )
 
 
+def load_pair_at(first: str, second: str, pointer: str, offset: int, after: int = 0) -> Instruction:
+    """Two vectors that lie `offset` bytes on; at offset 0 the pointer may move by `after`."""
+    place = f"[{pointer}], #{after}" if after else f"[{pointer}, #{offset}]"
+    moved = ((pointer, INTEGER_LATENCY),) if after else ()
+    return Instruction(
+        f"ldp {_q(first)}, {_q(second)}, {place}",
+        (pointer,),
+        ((first, LOAD_LATENCY), (second, LOAD_LATENCY), *moved),
+        "memory",
+        2,
+    )
+
+
 def load(destination: str, pointer: str) -> Instruction:
     """One vector of 16 bytes; the pointer moves past it."""
     return _load(f"ldr {_q(destination)}, [{pointer}], #16", destination, pointer)
+
+
+def load_at(destination: str, pointer: str, offset: int) -> Instruction:
+    """One vector that lies `offset` bytes on, a multiple of 16 below 2^16."""
+    text = f"ldr {_q(destination)}, [{pointer}, #{offset}]"
+    return Instruction(text, (pointer,), ((destination, LOAD_LATENCY),), "memory")
+
+
+def load_half(destination: str, pointer: str) -> Instruction:
+    """Eight bytes; the pointer moves past them."""
+    return _load(f"ldr d{destination[1:]}, [{pointer}], #8", destination, pointer)
 
 
 def load_repeated(destination: str, pointer: str, size: int) -> Instruction:
@@ -101,6 +127,23 @@ def store_pair(first: str, second: str, pointer: str) -> Instruction:
     return Instruction(text, (first, second, pointer), ((pointer, INTEGER_LATENCY),), "memory", 2)
 
 
+def store_pair_at(first: str, second: str, pointer: str, offset: int) -> Instruction:
+    """Two vectors, `offset` bytes on, a multiple of 16 below 2^10."""
+    text = f"stp {_q(first)}, {_q(second)}, [{pointer}, #{offset}]"
+    return Instruction(text, (first, second, pointer), (), "memory", 2)
+
+
+def store(source: str, pointer: str) -> Instruction:
+    """One vector; the pointer moves past it."""
+    text = f"str {_q(source)}, [{pointer}], #16"
+    return Instruction(text, (source, pointer), ((pointer, INTEGER_LATENCY),), "memory")
+
+
+def store_at(source: str, pointer: str, offset: int) -> Instruction:
+    """One vector, `offset` bytes on, a multiple of 16 below 2^16."""
+    return Instruction(f"str {_q(source)}, [{pointer}, #{offset}]", (source, pointer), (), "memory")
+
+
 def store_lanes(source: str, pointer: str, lanes: int) -> list[Instruction]:
     """The first 1 to 4 lanes of 32 bits; the pointer moves past them."""
     number = source[1:]
@@ -116,6 +159,17 @@ def store_lanes(source: str, pointer: str, lanes: int) -> list[Instruction]:
     if lanes == 2:
         return [pair]
     return [pair, store(f"st1 {{{source}.s}}[2], [{pointer}], #4")]
+
+
+def store_lane(source: str, lane: int, pointer: str, by: str) -> Instruction:
+    """One lane of 32 bits; the pointer moves by what is in another register."""
+    text = f"st1 {{{source}.s}}[{lane}], [{pointer}], {by}"
+    return Instruction(text, (source, pointer, by), ((pointer, INTEGER_LATENCY),), "memory")
+
+
+def integer(text: str, destination: str, *sources: str) -> Instruction:
+    """An instruction on integer registers."""
+    return Instruction(text, sources, ((destination, INTEGER_LATENCY),), "integer")
 
 
 def add_constant(register: str, value: int) -> list[Instruction]:

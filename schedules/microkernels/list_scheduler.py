@@ -69,10 +69,10 @@ def schedule(
     return order
 
 
-def in_two_stages(program: Sequence[Instruction]) -> Stages:
-    """Split a loop body where its last EOR starts: what comes later is left to `finish`."""
+def in_two_stages(program: Sequence[Instruction], last: str = "eor") -> Stages:
+    """Split a loop body where its last `last` starts: what comes later is left to `finish`."""
     order = schedule(program)
-    cut = max(i for i, issued in enumerate(order) if issued.instruction.name == "eor") + 1
+    cut = max(i for i, issued in enumerate(order) if issued.instruction.name == last) + 1
     start = [issued.instruction for issued in order[:cut]]
     finish = [issued.instruction for issued in order[cut:]]
     ready = _ready_after(order[:cut])

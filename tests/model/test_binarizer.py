@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bicompile.model.binarizer import DualScale, WeightSign, sign
-from bicompile.model.fast import OneSlope, depthwise_conv
+from bicompile.model.binarizer import DualScale, SingleSign, WeightSign, sign
 
 floats = st.floats(-2, 2, width=32)
 
@@ -32,13 +31,18 @@ def straight_through(x: Tensor, alpha: Tensor) -> Tensor:
     return clipped + (sign((alpha * x).detach()) - clipped.detach())
 
 
+def plain_dual_scale() -> DualScale:
+    return DualScale((6, 1), (1,), learned=False)
+
+
 def textbook(module: DualScale, x: Tensor) -> Tensor:
     b1 = straight_through(x - module.threshold, module.alpha1)
     residual = x - b1 - module.shift1
-    scale = residual.detach().abs().mean(module.scale_axes, keepdim=True)
+    computed = residual.detach().abs().mean(module.scale_axes, keepdim=True)
+    scale = computed if module.scale_axes else module.scale
     # The released backward leaves the scale out of the gradient of the second sign.
     b2 = straight_through(residual, module.alpha2)
-    second = b2 + (scale * b2 - b2).detach()
+    second = b2 + (scale.detach() * b2 - b2).detach() + (scale - scale.detach()) * b2.detach()
     return b1 + second - module.shift2
 
 
@@ -49,6 +53,7 @@ def textbook(module: DualScale, x: Tensor) -> Tensor:
         ((3, 6, 8), (6, 1), (1,)),
         ((3, 6, 8), (6, 1), (2,)),
         ((3, 6, 4, 4), (6, 1, 1), (1, 2, 3)),
+        ((3, 6, 8), (6, 1), ()),
     ],
 )
 @pytest.mark.parametrize("alphas", [(1.0, 1.0), (0.7, -1.3), (-0.4, 0.9)])
@@ -59,7 +64,7 @@ def test_dual_scale_has_the_gradients_of_its_definition(
     alphas: tuple[float, float],
 ) -> None:
     torch.manual_seed(1)
-    module = DualScale(channels, axes).double()
+    module = DualScale(channels, axes, learned=True).double()
     with torch.no_grad():
         module.alpha1.fill_(alphas[0])
         module.alpha2.fill_(alphas[1])
@@ -79,16 +84,17 @@ def test_dual_scale_has_the_gradients_of_its_definition(
         torch.testing.assert_close(mine, its)
 
 
-def test_dual_scale_is_the_same_in_training_and_evaluation() -> None:
+@pytest.mark.parametrize("axes", [(1,), ()])
+def test_dual_scale_is_the_same_in_training_and_evaluation(axes: tuple[int, ...]) -> None:
     torch.manual_seed(2)
-    module = DualScale((6, 1), (1,))
+    module = DualScale((6, 1), axes, learned=True)
     x = torch.randn(3, 6, 8)
     assert torch.equal(module.train()(x), module.eval()(x))
 
 
 @given(st.floats(-1.5, 1.5), st.floats(0.05, 2))
 def test_dual_scale_of_a_constant_has_two_levels(value: float, alpha: float) -> None:
-    module = DualScale((1, 1), (1,)).eval()
+    module = DualScale((1, 1), (1,), learned=True).eval()
     with torch.no_grad():
         for shift in (module.threshold, module.shift1, module.shift2):
             shift.zero_()
@@ -96,6 +102,36 @@ def test_dual_scale_of_a_constant_has_two_levels(value: float, alpha: float) -> 
     got = module(torch.full((1, 1, 4), value))
     # With one channel, b1 + |x - b1|·sign(x - b1) is x itself.
     torch.testing.assert_close(got, torch.full((1, 1, 4), value), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.8, -1.2])
+def test_single_sign_has_the_gradients_of_a_clipped_identity(alpha: float) -> None:
+    torch.manual_seed(6)
+    module = SingleSign((6, 1), learned=True).double()
+    with torch.no_grad():
+        module.alpha1.fill_(alpha)
+        module.threshold.normal_(0, 0.3)
+    x = torch.randn(3, 6, 8, dtype=torch.float64, requires_grad=True)
+    chosen = torch.randn(3, 6, 8, dtype=torch.float64)
+    got, expected = module(x), straight_through(x - module.threshold, module.alpha1)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad((got * chosen).sum(), (x, *module.parameters())),
+        torch.autograd.grad((expected * chosen).sum(), (x, *module.parameters())),
+    )
+    assert torch.equal(got, module.eval()(x))
+
+
+@pytest.mark.parametrize("module", [SingleSign((6, 1), learned=False), plain_dual_scale()])
+def test_a_binarizer_that_is_not_learned_takes_the_sign_of_x(module: SingleSign) -> None:
+    x = torch.randn(3, 6, 8)
+    first = sign(x)
+    if isinstance(module, DualScale):
+        second = (x - first).abs().mean(1, keepdim=True) * sign(x - first)
+        assert torch.equal(module(x), first + second)
+    else:
+        assert torch.equal(module(x), first)
+    assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
 def test_weight_sign_has_the_gradients_of_a_clipped_identity() -> None:
@@ -110,31 +146,3 @@ def test_weight_sign_has_the_gradients_of_a_clipped_identity() -> None:
     inside = (alpha * weight).abs() <= 1
     torch.testing.assert_close(of_weight, chosen * inside * alpha)
     torch.testing.assert_close(of_alpha, (chosen * inside * weight).sum())
-
-
-def test_one_slope_has_the_values_and_gradients_of_prelu() -> None:
-    torch.manual_seed(4)
-    module = OneSlope().double()
-    x = torch.randn(3, 6, 8, dtype=torch.float64, requires_grad=True)
-    weights = torch.randn(3, 6, 8, dtype=torch.float64)
-    inputs = (x, module.weight)
-    mine, its = module.train()(x), module.eval()(x)
-    torch.testing.assert_close(mine, its)
-    torch.testing.assert_close(
-        torch.autograd.grad((mine * weights).sum(), inputs),
-        torch.autograd.grad((its * weights).sum(), inputs),
-    )
-
-
-def test_depthwise_conv_has_the_values_and_gradients_of_torch() -> None:
-    torch.manual_seed(5)
-    x = torch.randn(3, 6, 12, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(6, 1, 5, dtype=torch.float64, requires_grad=True)
-    chosen = torch.randn(3, 6, 8, dtype=torch.float64)
-    mine = depthwise_conv(x, weight)
-    its = torch.nn.functional.conv1d(x, weight, groups=6)
-    torch.testing.assert_close(mine, its)
-    torch.testing.assert_close(
-        torch.autograd.grad((mine * chosen).sum(), (x, weight)),
-        torch.autograd.grad((its * chosen).sum(), (x, weight)),
-    )

@@ -84,7 +84,7 @@ def test_another_version_is_refused_with_both_numbers(checkpoint: Path) -> None:
     rewrite(checkpoint, version="99")
     message = refused(checkpoint)
     assert "99" in message
-    assert "reads version 1" in message
+    assert "reads version 2" in message
 
 
 @pytest.mark.parametrize("config", ["{}", "[]", "nonsense", '{"front": 0}'])

@@ -1,13 +1,14 @@
 """The network: its shapes, its widths, and what freezing keeps."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
-from bicompile.model.config import NetworkConfig
-from bicompile.model.layers import Convolution, Layer, Memory, Pointwise
+from bicompile.model.config import Activation, NetworkConfig
+from bicompile.model.layers import Convolution, Layer, Linear, Memory, Pointwise
 from bicompile.model.network import BiFSMNv2, start_from
 
 SMALL = NetworkConfig(front=4, hidden=24, memory=16)
@@ -87,6 +88,38 @@ def test_a_width_alone_gives_the_logits_of_the_whole(width: int, frozen: bool) -
     assert names == {str(index) for index in SMALL.blocks_of(width)}
 
 
+def test_training_at_a_width_changes_the_statistics_of_that_width_alone() -> None:
+    network = lively(SMALL).train()
+    before = {name: value.clone() for name, value in network.blocks.named_buffers()}
+    network(features(4), 1)
+    changed = {
+        name for name, value in network.blocks.named_buffers() if (value != before[name]).any()
+    }
+    kinds = ("running_mean", "running_var", "num_batches_tracked")
+    assert changed == {
+        f"{block}.{norm}"
+        for block in SMALL.blocks_of(1)
+        for kind in kinds
+        for norm in (
+            f"memory_norm.{kind}_1",
+            f"expand_norm.{kind}_1",
+            f"project_norm.1.{kind}",
+        )
+    }
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_widths_that_run_together_give_what_each_gives_alone(training: bool) -> None:
+    network = lively(SMALL).train(training).double()  # no sum is close enough to a threshold
+    embedded = network.embed(features(4).double())
+    together = network.run(embedded, SMALL.widths)
+    for width in SMALL.widths:
+        alone = network.run(embedded, (width,))[width]
+        torch.testing.assert_close(together[width].logits, alone.logits)
+        assert list(alone.blocks) == list(SMALL.blocks_of(width))
+        torch.testing.assert_close(together[width].blocks, alone.blocks)
+
+
 def test_a_width_that_the_network_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="widths"):
         BiFSMNv2(SMALL).at_width(3)
@@ -126,14 +159,14 @@ def test_a_frozen_network_keeps_its_state_dict() -> None:
 
 
 def test_sigma_is_the_mean_size_of_a_channels_weights() -> None:
-    layer = Pointwise(6, 4, binary=True)
+    layer = Pointwise(6, 4, SMALL)
     layer.freeze()
     expected = layer.weight.abs().mean((1, 2)).view(4, 1)
     torch.testing.assert_close(layer.sigma, expected)
 
 
 def test_the_memory_pads_before_it_binarizes() -> None:
-    layer = Memory(3, 2, 2, binary=True).eval()
+    layer = Memory(3, SMALL).eval()
     x = torch.randn(1, 3, 8)
     padded = layer.activation(nn.functional.pad(x, (2, 2)))
     assert padded.shape == (1, 3, 12)
@@ -145,7 +178,7 @@ def test_the_memory_pads_before_it_binarizes() -> None:
 
 
 def test_the_convolution_pads_with_zeros_after_it_binarizes() -> None:
-    layer = Convolution(2, 3, binary=True).eval()
+    layer = Convolution(2, 3, SMALL).eval()
     layer.freeze()
     x = torch.randn(1, 2, 8, 8)
     weight = layer.weight_sign * layer.sigma[..., None]
@@ -153,15 +186,34 @@ def test_the_convolution_pads_with_zeros_after_it_binarizes() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_training_and_evaluation_agree_up_to_rounding() -> None:
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "sizes", "shape"),
+    [
+        (Linear, (16, 8), (4, 8, 16)),
+        (Pointwise, (16, 8), (4, 16, 8)),
+        (Memory, (16,), (4, 16, 8)),
+        (Convolution, (2, 3), (4, 2, 8, 8)),
+    ],
+)
+def test_training_and_evaluation_agree_up_to_rounding(
+    kind: type[Layer], sizes: tuple[int, ...], shape: tuple[int, ...], binary: bool
+) -> None:
     torch.manual_seed(0)
-    layer = Pointwise(16, 8, binary=True)
-    x = torch.randn(4, 16, 8)
+    layer = kind(*sizes, replace(SMALL, binary=binary))
+    x = torch.randn(shape)
     torch.testing.assert_close(layer.train()(x), layer.eval()(x))
 
 
-def test_every_parameter_of_the_student_has_a_gradient() -> None:
-    network = lively(SMALL).train()
+def test_the_classifier_of_a_training_network_is_that_of_an_evaluated_one() -> None:
+    network = BiFSMNv2(SMALL)
+    x = torch.randn(4, SMALL.memory, SMALL.steps)
+    torch.testing.assert_close(network.train()._classify(x), network.eval()._classify(x))
+
+
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_every_parameter_of_the_student_has_a_gradient(activation: Activation) -> None:
+    network = lively(replace(SMALL, activation=activation)).train()
     x = features(8)
     torch.stack([network(x, width).square().mean() for width in SMALL.widths]).sum().backward()
     for name, parameter in network.named_parameters():
@@ -176,12 +228,21 @@ def test_the_student_starts_from_the_teachers_weights_and_norms() -> None:
     start_from(student, teacher)
     theirs = teacher.state_dict()
     for name, value in student.state_dict().items():
-        if name in theirs:
+        if "num_batches_tracked" in name:
+            assert value == 0, name
+        elif name in theirs:
             assert torch.equal(value, theirs[name]), name
     assert torch.equal(student.linear.activation.threshold, thresholds)
-    norms = student.blocks["7"].project_norm
-    assert torch.equal(norms["2"].running_mean, norms["0"].running_mean)
-    assert norms["0"].running_mean.any()
+    block = student.blocks["7"]
+    for width in ("0", "1", "2"):
+        its = teacher.blocks["7"].project_norm["0"]
+        assert torch.equal(block.project_norm[width].running_mean, its.running_mean)
+        for mine, its in (
+            (block.memory_norm, teacher.blocks["7"].memory_norm),
+            (block.expand_norm, teacher.blocks["7"].expand_norm),
+        ):
+            assert torch.equal(mine.get_buffer(f"running_var_{width}"), its.running_var_0)
+            assert not torch.equal(its.running_var_0, torch.ones_like(its.running_var_0))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +256,8 @@ def test_the_student_starts_from_the_teachers_weights_and_norms() -> None:
         {"labels": ()},
         {"labels": ("yes", "yes")},
         {"taps_left": -1},
+        {"activation": "triple"},
+        {"binarizer": "rough"},
     ],
 )
 def test_impossible_configurations_are_refused(wrong: dict[str, object]) -> None:

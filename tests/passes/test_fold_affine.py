@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 import pytest
-from graphs import applied, assert_same, floats, inferred, ops_of, run, shown
+from graphs import applied, assert_same, decisions, floats, inferred, ops_of, run, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import model_of
@@ -87,6 +87,14 @@ def test_an_intermediate_that_is_used_elsewhere_stays() -> None:
     before = model_of(nodes, {"c": np.float32(2)}, x=SHAPE, y=SHAPE)
     after = applied(before, fold_affine)
     assert ops_of(after) == ["Add", "Mul", "Sub"]
+
+
+@pytest.mark.parametrize("ops", [("Add", "Add"), ("Add", "Mul")])
+def test_what_was_noted_on_a_folded_node_stays_in_the_graph(ops: Sequence[str]) -> None:
+    before = chain([(op, 2.0) for op in ops])
+    note = before.graph.node[0].metadata_props.add()
+    note.key, note.value = "bicompile.decision", "float: for a reason"
+    assert decisions(applied(before, fold_affine)) == ["float: for a reason"]
 
 
 def test_a_constant_that_would_grow_past_its_input_stays() -> None:

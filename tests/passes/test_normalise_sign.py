@@ -169,6 +169,9 @@ def chain(
         value = result
     constants = {
         "half": np.float32(0.5),
+        "one_whole": np.array(1),
+        "two_whole": np.array(2),
+        "ones": np.ones(shape, np.float32),
         "two": np.float32(2),
         "tenth": np.float32(0.1),
         "t": np.array([[0.3], [-0.7]], np.float32),
@@ -214,6 +217,47 @@ WAYS = {
         ("Mul", ["_", "two"], {}),
         ("Sub", ["_", "one"], {}),
     ],
+    "one comparison less another": [
+        ("GreaterOrEqual", ["_", "t"], {}),
+        ("Cast", ["_"], FLOAT),
+        ("Less", ["x", "t"], {}),
+        ("Cast", ["_"], FLOAT),
+        ("Sub", ["v1", "_"], {}),
+    ],
+    "zeros of the sign replaced": [
+        ("Sign", ["_"], {}),
+        ("Equal", ["_", "zero"], {}),
+        ("Where", ["_", "one", "v0"], {}),
+    ],
+    "zeros of the input replaced": [
+        ("Sign", ["_"], {}),
+        ("Equal", ["zero", "x"], {}),
+        ("Where", ["_", "minus", "v0"], {}),
+    ],
+    "at least and not at most": [
+        ("GreaterOrEqual", ["_", "t"], {}),
+        ("LessOrEqual", ["x", "t"], {}),
+        ("Not", ["_"], {}),
+        ("And", ["v0", "_"], {}),
+        ("Where", ["_", "one", "minus"], {}),
+    ],
+    "of integers": [
+        ("Greater", ["_", "t"], {}),
+        ("Cast", ["_"], {"to": onnx.TensorProto.INT64}),
+        ("Mul", ["_", "two_whole"], {}),
+        ("Sub", ["_", "one_whole"], {}),
+        ("Cast", ["_"], FLOAT),
+    ],
+    "chosen from whole tensors": [
+        ("Greater", ["_", "half"], {}),
+        ("Where", ["_", "ones", "minus"], {}),
+    ],
+    "steps that are clipped": [
+        ("Ceil", ["_"], {}),
+        ("Min", ["_", "one"], {}),
+        ("Max", ["zero", "_"], {}),
+    ],
+    "sign of a rectified": [("Relu", ["_"], {}), ("Sign", ["_"], {})],
     "after a norm": [
         ("Mul", ["_", "k"], {}),
         ("Add", ["_", "t"], {}),
@@ -242,15 +286,77 @@ def test_a_sign_written_another_way_is_one_comparison(way: str) -> None:
         [("Sign", ["_"], {})],
         [("Round", ["_"], {})],
         [("Clip", ["_", "minus", "one"], {}), ("Round", ["_"], {})],
-        [("Relu", ["_"], {}), ("Sign", ["_"], {}), ("Sub", ["_", "half"], {}), ("Neg", ["_"], {})],
+        [("Sign", ["_"], {}), ("Greater", ["x", "half"], {}), ("Cast", ["_"], FLOAT),
+         ("Add", ["v0", "_"], {})],
+        [("Sign", ["_"], {}), ("Mul", ["x", "_"], {})],
     ],
-)
+)  # fmt: skip
 def test_two_values_are_needed_and_no_third(
     ops: list[tuple[str, list[str], dict[str, object]]],
 ) -> None:
-    before = chain(*ops, shape=(1, 2, 3))
-    three = ops[0][0] != "Relu"
-    assert (ops_of(normalised(before)) == [op for op, _, _ in ops]) is three
+    after = normalised(chain(*ops, shape=(1, 2, 3)))
+    assert ops_of(after)[-1] == ops[-1][0]
+
+
+def test_a_function_that_turns_back_stays() -> None:
+    within = [
+        ("GreaterOrEqual", ["_", "minus"], {}),
+        ("LessOrEqual", ["x", "one"], {}),
+        ("And", ["v0", "_"], {}),
+        ("Where", ["_", "one", "minus"], {}),
+    ]
+    before = chain(*within, shape=(1, 2, 3))
+    assert ops_of(normalised(before)) == [op for op, _, _ in within]
+
+
+@pytest.mark.parametrize("k", [[[3.0], [0.0]], [[3.0], [-0.2]]])
+def test_a_factor_that_stops_or_turns_a_channel_stays_before_the_comparison(k: object) -> None:
+    nodes = [
+        helper.make_node("Mul", ["x", "k"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "t"], ["normed"]),
+        helper.make_node("Greater", ["normed", "zero"], ["bit"]),
+        helper.make_node("Where", ["bit", "one", "minus"], ["y"]),
+    ]
+    constants = {**SIGN, "k": np.array(k, np.float32), "t": np.array([[0.3], [-0.7]], np.float32)}
+    before = model_of(nodes, constants, x=(1, 2, 5), y=(1, 2, 5))
+    after = normalised(before)
+    assert ops_of(after) == ["Mul", "GreaterOrEqual", "Where"]
+    edges = np.array([0.0, 1.5, -1.5, 3e38, -3e38], np.float32)
+    assert_same(before, after, np.broadcast_to(edges, (1, 2, 5)).copy(), tolerance=0)
+
+
+def test_a_scale_per_channel_comes_out_of_the_choice() -> None:
+    constants = {"zero": np.float32(0), "scale": np.array([[0.3], [2.0]], np.float32)}
+    constants["minus"] = -constants["scale"]
+    nodes = [
+        helper.make_node("GreaterOrEqual", ["x", "zero"], ["bit"]),
+        helper.make_node("Where", ["bit", "scale", "minus"], ["y"]),
+    ]
+    before = model_of(nodes, constants, x=(1, 2, 3), y=(1, 2, 3))
+    after = normalised(before)
+    assert ops_of(after) == ["GreaterOrEqual", "Where", "Mul"]
+    assert_same(before, after, floats(0, 1, 2, 3), tolerance=0)
+    assert ops_of(normalised(after)) == ops_of(after)
+
+
+def test_a_shift_per_channel_after_a_sign_stays_a_shift() -> None:
+    nodes = [
+        helper.make_node("GreaterOrEqual", ["x", "zero"], ["bit"]),
+        helper.make_node("Where", ["bit", "one", "minus"], ["sign"]),
+        helper.make_node("Sub", ["sign", "shift"], ["y"]),
+    ]
+    constants = {**SIGN, "shift": floats(0, 2, 1)}
+    before = model_of(nodes, constants, x=(1, 2, 3), y=(1, 2, 3))
+    assert ops_of(normalised(before)) == ["GreaterOrEqual", "Where", "Sub"]
+
+
+def test_a_threshold_per_position_is_kept() -> None:
+    theta = floats(0, 1, 2, 3)
+    before = signed((1, 2, 3), theta=theta, alpha=-0.5)
+    after = normalised(before)
+    assert ops_of(after) == PLAIN[-1]
+    near = np.stack([theta, np.nextafter(theta, 9), np.nextafter(theta, -9)])
+    assert_same(before, after, *near, tolerance=0)
 
 
 @pytest.mark.parametrize("name", ["zero", "alpha"])

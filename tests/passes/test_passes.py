@@ -122,12 +122,7 @@ def test_packed_weights_are_those_of_the_traced_graph(steps: list[onnx.ModelProt
 
 
 def test_the_checked_pipeline_gives_the_same_graph(
-    traced_onnx: Path, steps: list[onnx.ModelProto], tmp_path: Path
+    traced_onnx: Path, steps: list[onnx.ModelProto]
 ) -> None:
-    lowered = run_passes(load_model(traced_onnx), check=True, dump_ir=tmp_path)
+    lowered = run_passes(load_model(traced_onnx), check=True)
     assert [n.name for n in lowered.graph.node] == [n.name for n in steps[-1].graph.node]
-    dumped = sorted(path.name for path in tmp_path.iterdir())
-    assert dumped[:3] == ["00-traced.onnx", "01-fold-batch-norm.onnx", "02-normalise-sign.onnx"]
-    assert len(dumped) == len(PASSES) + 1
-    for path in tmp_path.iterdir():
-        onnx.checker.check_model(path, full_check=True)

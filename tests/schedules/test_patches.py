@@ -14,7 +14,10 @@ DEVICES = ("emulator", "host")
 
 @dataclass(frozen=True)
 class Window:
-    """One case: an image of pixels, what slides over it, and spare bytes at a row's end."""
+    """One case: an image of pixels, what slides over it, and spare bytes at a row's end.
+
+    A pixel has so many bytes for each group.
+    """
 
     image: tuple[int, int, int]
     kernel: tuple[int, int] = (3, 3)
@@ -22,6 +25,8 @@ class Window:
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilations: tuple[int, int] = (1, 1)
     spare: int = 0
+    batch: int = 1
+    groups: int = 1
 
     @property
     def output(self) -> tuple[int, ...]:
@@ -39,9 +44,10 @@ class Window:
 
     def nest(self) -> tirx.PrimFunc:
         return patches(
-            self.image,
+            self.pixels().shape,
             self.kernel,
             self.output,
+            groups=self.groups,
             strides=self.strides,
             pads=self.pads,
             dilations=self.dilations,
@@ -49,19 +55,23 @@ class Window:
         )
 
     def pixels(self) -> np.ndarray:
-        return np.random.default_rng(sum(self.image)).integers(1, 256, self.image, np.uint8)
+        height, width, size = self.image
+        shape = (self.batch, height, width, self.groups * size)
+        return np.random.default_rng(sum(shape)).integers(1, 256, shape, np.uint8)
 
     def expected(self) -> np.ndarray:
         """The rows, one tap at a time, straight from what a patch is."""
-        rows = np.zeros((*self.output, self.row_bytes), np.uint8)
-        (height, width, size), pixels = self.image, self.pixels()
+        rows = np.zeros((self.groups, self.batch, *self.output, self.row_bytes), np.uint8)
+        height, width, size = self.image
+        pixels = self.pixels().reshape(self.batch, height, width, self.groups, size)
         for y, x in np.ndindex(*self.output):
             for i, j in np.ndindex(*self.kernel):
                 at_y = y * self.strides[0] + i * self.dilations[0] - self.pads[0]
                 at_x = x * self.strides[1] + j * self.dilations[1] - self.pads[1]
                 if 0 <= at_y < height and 0 <= at_x < width:
                     start = (i * self.kernel[1] + j) * size
-                    rows[y, x, start : start + size] = pixels[at_y, at_x]
+                    seen = pixels[:, at_y, at_x].swapaxes(0, 1)
+                    rows[:, :, y, x, start : start + size] = seen
         return rows.reshape(-1, self.row_bytes)
 
 
@@ -83,6 +93,8 @@ WINDOWS = st.builds(
     st.tuples(*[st.integers(0, 3)] * 4),
     pair(1, 3),
     st.integers(0, 15),
+    st.integers(1, 2),
+    st.integers(1, 3),
 ).filter(lambda window: min(window.output) > 0)
 
 
@@ -104,6 +116,9 @@ NAMED = {
     "wide pixels": Window((4, 4, 16), kernel=(3, 3), pads=(1, 1, 1, 1)),
     "a kernel row over 64 bytes": Window((3, 9, 17), kernel=(1, 5), pads=(0, 2, 0, 2), spare=11),
     "a row": Window((1, 17, 1), kernel=(1, 5), strides=(1, 2), pads=(0, 2, 0, 2), spare=11),
+    "a batch": Window((4, 3, 2), pads=(1, 1, 1, 1), spare=14, batch=3),
+    "groups": Window((4, 3, 2), pads=(1, 0, 1, 2), spare=14, groups=3),
+    "groups of a batch": Window((3, 4, 1), kernel=(1, 1), spare=15, batch=2, groups=4),
 }
 
 

@@ -14,8 +14,9 @@ SPECIAL = np.array(
 )
 
 
-def expected(x: np.ndarray, theta: np.ndarray, greater: bool) -> np.ndarray:
-    return np.packbits(x >= theta if greater else x <= theta, axis=-1, bitorder="little")
+def expected(x: np.ndarray, theta: np.ndarray, greater: bool, groups: int = 1) -> np.ndarray:
+    holds = (x >= theta if greater else x <= theta).reshape(len(x), groups, -1)
+    return np.packbits(holds, axis=-1, bitorder="little").reshape(len(x), -1)
 
 
 def check(operands: list[tuple[np.ndarray, np.ndarray, bool]], device: str) -> None:
@@ -45,6 +46,23 @@ def test_any_shape_compares_and_packs_like_numpy(
         ],
         device,
     )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("greater", [True, False], ids=["ge", "le"])
+def test_every_group_begins_at_a_byte(device: str, greater: bool) -> None:
+    shapes = [(3, 1, 1), (5, 16, 1), (12, 128, 1), (4, 9, 1), (3, 24, 1), (4, 3, 16), (2, 5, 11)]
+    operands = [
+        (from_few_values(rows, rows, groups * channels), from_few_values(99, groups * channels))
+        for rows, groups, channels in shapes
+    ]
+    cases = [
+        (threshold(rows, channels, groups=groups, greater=greater), given)
+        for (rows, groups, channels), given in zip(shapes, operands, strict=True)
+    ]
+    results = run_kernels(cases, device)
+    for (_, groups, _), (x, theta), found in zip(shapes, operands, results, strict=True):
+        np.testing.assert_array_equal(found, expected(x, theta, greater, groups), str(x.shape))
 
 
 @pytest.mark.parametrize("device", DEVICES)

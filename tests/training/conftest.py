@@ -9,32 +9,48 @@ import soundfile
 import torch
 from hypothesis import settings
 
+from bicompile.model.config import KEYWORDS
+
 torch.set_num_threads(1)  # two threads wait for each other when anything else runs
 settings.register_profile("torch", deadline=None)
 settings.load_profile("torch")
 
-WORDS = ("yes", "no", "bed")
-COUNTS = {"train": 16, "validation": 4, "test": 4}
+WORDS = (*KEYWORDS, "bed")
+COUNTS = {"train": 4, "validation": 2, "test": 2}
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 RECIPE = """
 seed = 3
 batch = 16
-copies = 2
+labels = 12
 [network]
 front = 2
 hidden = 8
 memory = 8
 blocks = 2
 widths = [0, 1]
+[augmentation]
+time_shift = 2
+time_mask = 4
+mel_mask = 4
 [teacher]
 epochs = 2
+copies = 2
+optimizer = "adamw"
 rate = 1e-2
+warm_up = 0.1
+weight_decay = 1e-3
+twins = [1]
 [student]
 epochs = 2
+copies = 1
+optimizer = "sgd"
 rate = 1e-2
+warm_up = 0.0
+weight_decay = 0.0
 slow_rate = 0.1
 width_weights = [1.0, 0.5]
+distillation_kind = "frequency"
 distillation = 0.01
 """
 

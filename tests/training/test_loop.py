@@ -15,30 +15,43 @@ import torch
 
 from bicompile.errors import UserError
 from bicompile.model.checkpoint import load_checkpoint
-from bicompile.training import loop
+from bicompile.training import epochs, results
 from bicompile.training.cache import Split
 from bicompile.training.loop import train
 from bicompile.training.run import Phase
 
-STEPS = 4  # of an epoch: 52 clips in batches of 16
+STEPS = 3  # of an epoch: 44 words and 4 silences in batches of 16
+PHASES = ("teacher", "student", "twin1")
 
 
 class Killed(BaseException):
     """Stands for the end of the process between two steps."""
 
 
-def at_step(number: int, action: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do `action` before a step, counted from 0 over both phases."""
-    original, count = loop._rate, 0
+@pytest.fixture
+def corpus_folder(whole: Path) -> Path:
+    return whole.parent / "corpus"
 
-    def rate(step: int, steps: int) -> float:
+
+@pytest.fixture(autouse=True)
+def same_features_and_no_plots(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save time: the corpus is always the same, and plots are drawn for `whole` only."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(whole.parent / "cache"))
+    monkeypatch.setattr(results, "write_plots", lambda *_: None)
+
+
+def at_step(number: int, action: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do `action` before a step, counted from 0 over all phases."""
+    original, count = epochs._rate, 0
+
+    def rate(step: int, steps: int, warm_up: float) -> float:
         nonlocal count
         count += 1
         if count == number + 1:
             action()
-        return original(step, steps)
+        return original(step, steps, warm_up)
 
-    monkeypatch.setattr(loop, "_rate", rate)
+    monkeypatch.setattr(epochs, "_rate", rate)
 
 
 def kill() -> None:
@@ -51,7 +64,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    for name in ("teacher", "student"):
+    for name in PHASES:
         ours, theirs = (load_checkpoint(run / f"{name}.safetensors") for run in (one, other))
         for key, value in ours[0].state_dict().items():
             assert torch.equal(value, theirs[0].state_dict()[key]), key
@@ -59,8 +72,9 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert metrics(one) == metrics(other)
 
 
-def test_one_call_leaves_both_networks_and_their_record(whole: Path, recipe_file: Path) -> None:
-    names = {"run.json", "metrics.jsonl", "teacher.safetensors", "student.safetensors"}
+def test_one_call_leaves_every_network_and_their_record(whole: Path, recipe_file: Path) -> None:
+    names = {"run.json", "metrics.jsonl", *(f"{phase}.safetensors" for phase in PHASES)}
+    names |= {path.name for path in whole.glob("*.png")}
     assert {path.name for path in whole.iterdir()} == names
     teacher, _ = load_checkpoint(whole / "teacher.safetensors")
     student, record = load_checkpoint(whole / "student.safetensors")
@@ -73,16 +87,12 @@ def test_one_call_leaves_both_networks_and_their_record(whole: Path, recipe_file
     assert set(record["test"]) == {"0", "1"}
     assert set(record["test"]["0"]) == {"all", "tones", "silence"}
     assert set(record["versions"]) == {"bicompile", "torch", "numpy", "python"}
-    assert [(line["phase"], line["epoch"]) for line in metrics(whole)] == [
-        ("teacher", 1),
-        ("teacher", 2),
-        ("student", 1),
-        ("student", 2),
-    ]
+    lines = [(line["phase"], line["epoch"]) for line in metrics(whole)]
+    assert lines == [(phase, epoch) for phase in PHASES for epoch in (1, 2)]
     assert record["history"][0]["validation"].keys() == {"0", "1"}
 
 
-@pytest.mark.parametrize("step", [0, 1, 4, 7, 8, 11, 15])
+@pytest.mark.parametrize("step", [0, 4, 6, 12, 17])
 def test_a_killed_run_ends_as_one_that_never_was(
     whole: Path,
     corpus_folder: Path,
@@ -92,11 +102,11 @@ def test_a_killed_run_ends_as_one_that_never_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "SAVE_SECONDS", -1.0)
+        patch.setattr(epochs, "SAVE_SECONDS", -1.0)
         at_step(step, kill, patch)
         with pytest.raises(Killed):
             train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
-    assert not (tmp_path / "run" / "student.safetensors").exists()
+    assert not (tmp_path / "run" / "twin1.safetensors").exists()
     train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
     assert_same_run(tmp_path / "run", whole)
 
@@ -128,7 +138,7 @@ def test_a_stop_request_finishes_the_step_and_saves_it(
 ) -> None:
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        at_step(5, lambda: os.kill(os.getpid(), number), patch)
+        at_step(STEPS + 1, lambda: os.kill(os.getpid(), number), patch)
         with pytest.raises(KeyboardInterrupt):
             train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
     assert signal.getsignal(number) == before
@@ -145,15 +155,15 @@ def test_a_stop_request_after_the_last_step_of_a_phase_stops_too(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    original = loop._finish_epoch
+    original = epochs._metrics
 
-    def finish(phase: Phase, validation: Split, steps: int) -> dict[str, Any]:
+    def metrics_of(phase: Phase, validation: Split, steps: int) -> dict[str, Any]:
         if phase.epoch == 1:
             os.kill(os.getpid(), signal.SIGINT)
         return original(phase, validation, steps)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_finish_epoch", finish)
+        patch.setattr(epochs, "_metrics", metrics_of)
         with pytest.raises(KeyboardInterrupt):
             train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
     assert len(metrics(tmp_path / "run")) == 2
@@ -182,13 +192,29 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(
         train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
 
 
+def test_a_loss_that_is_no_number_leaves_the_last_good_state(
+    corpus_folder: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = epochs._rate
+
+    def rate(step: int, steps: int, warm_up: float) -> float:
+        return original(step, steps, warm_up) if step < STEPS else float("nan")
+
+    monkeypatch.setattr(epochs, "_rate", rate)
+    with pytest.raises(UserError, match=r"step 1 of epoch 2 .*run/state\.pt"):
+        train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (1, 0)
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
 def test_weights_that_are_no_numbers_are_never_saved(
     corpus_folder: Path,
     recipe_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(epochs, "SAVE_SECONDS", -1.0)
     recipe_file.write_text(recipe_file.read_text().replace("rate = 1e-2", "rate = 1e39"))
     with pytest.raises(UserError, match="teacher"):
         train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
@@ -204,6 +230,15 @@ def test_a_folder_with_another_run_is_refused(
     recipe_file.write_text(recipe_file.read_text().replace("seed = 3", "seed = 4"))
     with pytest.raises(UserError, match="another recipe or other data"):
         train(corpus_folder, whole, recipe=str(recipe_file))
+
+
+def test_a_folder_with_a_damaged_record_is_refused(
+    corpus_folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_bytes(b"\xff{")
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        train(corpus_folder, tmp_path / "run", recipe=str(recipe_file))
 
 
 def test_an_output_that_is_a_file_is_refused(

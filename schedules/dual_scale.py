@@ -1,0 +1,62 @@
+"""Dual-scale binarization: two planes of bits and a mean, all from one tensor.
+
+On aarch64 the nest becomes one call of a microkernel (see microkernels.dual_scale), where rows are
+whole steps of it. A mean of everything may take several rows as one: then narrow ones are too.
+Elsewhere both planes are packed by bytes, and what is left of x is stored once, then packed and
+summed.
+"""
+
+import numpy as np
+from tvm import s_tir, tirx
+
+from bicompile.dual_workloads import MEAN, SAME
+from bicompile.schedules import microkernels
+from bicompile.schedules.called import call
+from bicompile.schedules.fused import order_sum, vectorize
+from bicompile.schedules.kernel import Kernel
+from bicompile.schedules.microkernels.dual_scale import CHANNELS
+from bicompile.schedules.threshold import pack
+from bicompile.workloads import GREATER, GROUPS
+
+_MOST_JOINED = 8
+
+
+def binarized(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
+    """Call a microkernel where there is one, else pack plane after plane."""
+    joined = _joined_rows(function) if arch == "aarch64" else None
+    if joined is not None:
+        return _called(function, joined)
+    schedule = s_tir.Schedule(function)
+    first, second = (bool(greater) for greater in function.attrs[GREATER])
+    pack(schedule, "pack", function, greater=first)
+    pack(schedule, "pack_rest", function, greater=second)
+    order_sum(schedule, schedule.get_sblock("sum", func_name="main"))
+    vectorize(schedule, schedule.get_sblock("rest", func_name="main"))
+    return schedule
+
+
+def _joined_rows(function: tirx.PrimFunc) -> int | None:
+    """How many rows the microkernel takes as one; None where it cannot take the nest."""
+    rows, channels = (int(dim) for dim in function.params[0].ty.shape)
+    mean = str(function.attrs[MEAN])
+    if int(function.attrs[GROUPS]) > 1 or mean == "channel":
+        return None
+    for joined in (_MOST_JOINED, 4, 2, 1) if mean == "all" and channels % 8 == 0 else (1,):
+        if rows % joined == 0 and joined * channels % CHANNELS == 0:
+            return joined
+    return None
+
+
+def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
+    rows, channels = (int(dim) for dim in function.params[0].ty.shape)
+    first, second = (bool(greater) for greater in function.attrs[GREATER])
+    shape = microkernels.Binarizer(
+        rows // joined,
+        channels * joined,
+        (first, second),
+        bool(function.attrs[SAME]),
+        str(function.attrs[MEAN]) == "row",
+    )
+    layouts = {i: lambda constant: np.tile(constant, joined) for i in (1, 2, 3)}
+    body = call(function, shape.name, function.params)
+    return Kernel(body, {shape.name: microkernels.binarize(shape)}, layouts)

@@ -1,0 +1,277 @@
+"""A depthwise layer of two planes, four channels at once: exact AArch64 assembly for one shape.
+
+All frames of four channels stay in registers. A frame is binarized to e = b₁ + 16·b₂, so that one
+multiply-add a tap convolves both planes: C = a₁ + 16·a₂ with |a₁| < 8, and a₂ is C / 16 rounded.
+All of that is exact. The frames of padding are all alike and are binarized once.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bicompile.schedules.microkernels.instructions import (
+    FLOAT_LATENCY,
+    Instruction,
+    accumulating,
+    add_constant,
+    floating,
+    load,
+    load_at,
+    load_half,
+    store,
+    store_at,
+    vector,
+)
+from bicompile.schedules.microkernels.list_scheduler import in_two_stages
+
+MOST_TAPS = 7
+"""So that a₁ is told apart from 16·a₂."""
+
+MOST_FRAMES = 8
+"""So that all frames stay in registers."""
+
+REGISTERS = """\
+v0 1, v1 −1, v2 16, 1/16, slope, 1/frames; v3-v11 frames, the last for padding; v12-v31 values
+x0 x, x1 per channel: thresholds, shifts, second thresholds, multipliers, shifts; x2 taps, x4 y,
+x5 scales, all to come; x6 groups of channels left"""
+
+_ONE, _MINUS, _NUMBERS = "v0", "v1", "v2"
+_SIXTEEN, _SIXTEENTH, _SLOPE, _SHARE = (f"v2.s[{lane}]" for lane in range(4))
+_FRAMES = [f"v{n}" for n in range(3, 12)]
+_VALUES = [f"v{n}" for n in range(12, 32)]
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """What a kernel computes: (frames, channels) → (frames + pads − taps + 1, channels) float32.
+
+    Attributes:
+        frames: of x, at most MOST_FRAMES.
+        channels: a multiple of 4.
+        taps: at most MOST_TAPS.
+        pads: frames of zeros before and after.
+        greater: for either plane, whether b is 1 by ≥; else by ≤.
+        residual: whether x is added to the result, which then has as many frames.
+    """
+
+    frames: int
+    channels: int
+    taps: int
+    pads: tuple[int, int]
+    greater: tuple[bool, bool]
+    residual: bool
+
+    @property
+    def name(self) -> str:
+        """A name of its own."""
+        directions = "".join("ge" if greater else "le" for greater in self.greater)
+        window = f"{self.taps}_{self.pads[0]}_{self.pads[1]}"
+        kind = "_residual" if self.residual else ""
+        return f"dual_depthwise_{self.frames}x{self.channels}_{window}_{directions}{kind}"
+
+    def fits(self) -> bool:
+        """Whether there is a kernel."""
+        return (
+            max(self.frames, self.results) <= MOST_FRAMES
+            and self.taps <= MOST_TAPS
+            and self.channels % 4 == 0
+            and sum(self.pads) <= 16
+            and max(self.frames, self.results) * self.channels <= 2**14  # offsets of loads
+        )
+
+    @property
+    def framed(self) -> int:
+        """Frames with padding."""
+        return self.frames + sum(self.pads)
+
+    @property
+    def results(self) -> int:
+        """Frames of the result."""
+        return self.framed - self.taps + 1
+
+
+def lay_out_channels(constant: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(5, C) as the kernel reads it: (C / 4, 5, 4)."""
+    grouped = constant.reshape(len(constant), -1, 4).transpose(1, 0, 2)
+    return np.ascontiguousarray(grouped)
+
+
+def lay_out_taps(taps: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """(k, C) of 0 and 1 as the kernel reads them: (C / 4, k, 4) of −1 and 1 as bfloat16."""
+    grouped = taps.reshape(len(taps), -1, 4).transpose(1, 0, 2)
+    return np.where(grouped > 0, 0x3F80, 0xBF80).astype(np.uint16)
+
+
+def assembly(shape: Depthwise) -> str:
+    """The kernel as a local function (x, channels, taps, slope, y, scales)."""
+    name, groups = shape.name, shape.channels // 4
+    stages = in_two_stages(_group(shape), last="frintn")
+    share = int(np.float32(1 / shape.framed).view(np.uint32))
+    lines = [f"stp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
+    lines[0] = "stp d8, d9, [sp, #-64]!"
+    lines += [
+        "fmov v0.4s, #1.0",
+        "fmov v1.4s, #-1.0",
+        "mov x6, #0x41800000",  # 16, and 1/16 beside it
+        "movk x6, #0x3D80, lsl #48",
+        "ldr w7, [x3]",
+        f"mov w8, #{share & 0xFFFF}",
+        f"movk w8, #{share >> 16}, lsl #16",
+        "mov v2.d[0], x6",
+        "mov v2.s[2], w7",
+        "mov v2.s[3], w8",
+        *(step.text for step in stages.start),
+    ]
+    if groups > 1:
+        lines += [f"mov x6, #{groups - 1}", f".L{name}:", "subs x6, x6, #1"]
+        lines += [*(step.text for step in stages.loop), f"b.ne .L{name}"]
+    lines += [step.text for step in stages.finish]
+    lines += [f"ldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
+    lines += ["ldp d8, d9, [sp], #64", "ret"]
+    about = "\n".join(f"// {line}" for line in REGISTERS.splitlines())
+    body = "\n".join(line if line.endswith(":") else f"\t{line}" for line in lines)
+    return (
+        f"{about}\n\t.text\n\t.p2align 4\n\t.type {name}, %function\n{name}:\n{body}\n"
+        f"\t.size {name}, . - {name}\n"
+    )
+
+
+class _Group:
+    """Writes the program of four channels, in the order of its data."""
+
+    def __init__(self, shape: Depthwise) -> None:
+        self.program: list[Instruction] = []
+        self._shape = shape
+        self._free = deque(_VALUES)
+
+    def value(self) -> str:
+        return self._free.popleft()
+
+    def done(self, *values: str) -> None:
+        self._free.extend(values)
+
+    def add(self, text: str, into: str, *sources: str) -> None:
+        self.program.append(floating(text, into, *sources))
+
+    def next(self, pointer: str) -> str:
+        value = self.value()
+        self.program.append(load(value, pointer))
+        return value
+
+
+def _group(shape: Depthwise) -> list[Instruction]:
+    """Four channels of every frame."""
+    group = _Group(shape)
+    constants = [group.next("x1") for _ in range(3)]
+    totals: list[str] = []
+    for frame in range(shape.frames):
+        x = group.value()
+        group.program.append(load_at(x, "x0", 4 * shape.channels * frame))
+        size = _binarize(group, shape, x, _FRAMES[frame], constants)
+        if len(totals) < 2:
+            totals.append(size)
+        else:
+            total = totals[frame % 2]
+            group.add("fadd {}.4s, {}.4s, {}.4s", total, total, size)
+            group.done(size)
+    scale = _scale(group, shape, totals, constants)
+    group.done(*constants)
+    weights = []
+    for _ in range(shape.taps):
+        weights.append(group.value())
+        group.program.append(load_half(weights[-1], "x2"))
+        group.program.append(vector("shll {}.4s, {}.4h, #16", weights[-1], weights[-1]))
+    totals = []
+    for row in range(shape.results):
+        seen = [_frame(shape, row + tap) for tap in range(shape.taps)]
+        totals.append(group.value())
+        group.add("fmul {}.4s, {}.4s, {}.4s", totals[row], seen[0], weights[0])
+        for frame, weight in zip(seen[1:], weights[1:], strict=True):
+            _multiply_add(group, "fmla", totals[row], frame, weight)
+    group.done(*weights, *_FRAMES)
+    multiplier = group.next("x1")
+    for row, total in enumerate(totals):
+        _finish(group, shape, row, total, scale, multiplier)
+    return [
+        *group.program,
+        *(step for pointer in ("x0", "x1", "x4") for step in add_constant(pointer, 16)),
+    ]
+
+
+def _binarize(group: _Group, shape: Depthwise, x: str, into: str, constants: list[str]) -> str:
+    """b₁ + 16·b₂ of x, and |rest − shift| in the register that held x."""
+    theta, move, theta2 = constants
+    second = group.value()
+    for sign, threshold, greater in ((into, theta, 0), (second, theta2, 1)):
+        sides = (x, threshold) if shape.greater[greater] else (threshold, x)
+        group.program += [
+            floating("fcmge {}.4s, {}.4s, {}.4s", sign, *sides),
+            accumulating("bsl {}.16b, {}.16b, {}.16b", sign, _ONE, _MINUS),
+        ]
+        if sign is into:
+            group.add("fsub {}.4s, {}.4s, {}.4s", x, x, sign)
+    group.add("fabd {}.4s, {}.4s, {}.4s", x, x, move)
+    _multiply_add(group, "fmla", into, second, _SIXTEEN)
+    group.done(second)
+    return x
+
+
+def _multiply_add(group: _Group, verb: str, into: str, first: str, second: str) -> None:
+    """into ± first · second; `second` may be one lane."""
+    operand = second if "." in second else f"{second}.4s"
+    text = f"{verb} {{}}.4s, {{}}.4s, {operand}"
+    sources = (into, first, second.partition(".")[0])
+    group.program.append(accumulating(text, *sources, latency=FLOAT_LATENCY))
+
+
+def _multiply(group: _Group, into: str, first: str, lane: str) -> None:
+    """first · one lane of the numbers."""
+    group.add(f"fmul {{}}.4s, {{}}.4s, {lane}", into, first, _NUMBERS)
+
+
+def _scale(group: _Group, shape: Depthwise, totals: list[str], constants: list[str]) -> str:
+    """The mean of every channel, stored too; binarizes the frame of padding."""
+    scale, *others = totals
+    for other in others:
+        group.add("fadd {}.4s, {}.4s, {}.4s", scale, scale, other)
+        group.done(other)
+    if sum(shape.pads):
+        x, count = group.value(), group.value()
+        group.program += [
+            vector("movi {}.4s, #0", x),
+            vector(f"fmov {{}}.4s, #{sum(shape.pads)}.0", count),
+        ]
+        size = _binarize(group, shape, x, _FRAMES[shape.frames], constants)
+        _multiply_add(group, "fmla", scale, size, count)
+        group.done(x, count)
+    _multiply(group, scale, scale, _SHARE)
+    group.program.append(store(scale, "x5"))
+    return scale
+
+
+def _frame(shape: Depthwise, framed: int) -> str:
+    row = framed - shape.pads[0]
+    return _FRAMES[row if 0 <= row < shape.frames else shape.frames]
+
+
+def _finish(
+    group: _Group, shape: Depthwise, row: int, total: str, scale: str, multiplier: str
+) -> None:
+    """A row of results: its planes taken apart, and the epilogue."""
+    # The shift is read for every row anew: a multiply-add overwrites what it adds to.
+    second, shift = group.value(), group.value()
+    _multiply(group, second, total, _SIXTEENTH)
+    group.add("frintn {}.4s, {}.4s", second, second)
+    _multiply_add(group, "fmls", total, second, _SIXTEEN)
+    _multiply_add(group, "fmla", total, second, scale)
+    group.program.append(load_at(shift, "x1", 0))
+    _multiply_add(group, "fmla", shift, total, multiplier)
+    _multiply(group, second, shift, _SLOPE)
+    group.add("fmax {}.4s, {}.4s, {}.4s", shift, shift, second)
+    if shape.residual:
+        group.program.append(load_at(second, "x0", 4 * shape.channels * row))
+        group.add("fadd {}.4s, {}.4s, {}.4s", shift, shift, second)
+    group.program.append(store_at(shift, "x4", 4 * shape.channels * row))
+    group.done(total, second, shift)

@@ -1,0 +1,160 @@
+"""What follows a binary product, in registers: from its sums of 16 bits to float32 results.
+
+A tile of count_tree ends with the popcounts of two rows. They are two rows of results, or the two
+planes of one row, whose products are added here: a₁ + scale·a₂. Then come a factor and a shift for
+every output, PReLU as max(a, slope·a), and a residual, each where there is one, in this order. A
+product and the sum after it are one multiply-add, rounded once.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bicompile.schedules.microkernels.instructions import (
+    FLOAT_LATENCY,
+    Instruction,
+    accumulating,
+    add_constant,
+    floating,
+    load,
+    load_at,
+    load_pair,
+    load_pair_at,
+    store_lanes,
+    store_pair,
+)
+
+REGISTERS = """\
+v12      scale, of the row or of all; v13 slope
+x12 scale, x13 multiplier to come, x14 shift to come, x15 residual or 2^24 + products to come;
+x11 residual of the second row to come; x16 multiplier, x2 shift of the first output"""
+
+SCALE, SLOPE = "v12", "v13"
+_LANES = 4
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """The steps of an epilogue.
+
+    Attributes:
+        planes: of a row of results: 1, or 2 that lie all rows apart.
+        products: whether every result has a number of products by itself, given as the float32
+            2^24 + products.
+        scale: factors of the second plane: 0 where there is one plane, 1, or one for every row.
+        multiplier: whether every output has a factor.
+        shift: 0, 1 for a shift of every output, 2 for one of every result.
+        slope: whether there is a PReLU; its one slope is at most 1.
+        residual: whether something like the results is added.
+    """
+
+    planes: int
+    products: bool
+    scale: int
+    multiplier: bool
+    shift: int
+    slope: bool
+    residual: bool
+
+    @property
+    def name(self) -> str:
+        """Its steps as letters and digits."""
+        flags = (self.products, min(self.scale, 2), self.multiplier, self.shift, self.slope)
+        return f"p{self.planes}" + "".join(str(int(flag)) for flag in (*flags, self.residual))
+
+    def arguments(self) -> list[str]:
+        """Move the arguments after rows, weights and results to where tiles read them.
+
+        They are, in x3 to x7: scale, multiplier, shift, slope, and residual or products.
+        """
+        lines = ["ld1r {v13.4s}, [x6]"] if self.slope else []
+        lines += ["mov x6, x2", "mov x12, x3", "mov x16, x4", "mov x2, x5", "mov x14, x5"]
+        lines += ["mov x15, x7"]
+        lines += ["ld1r {v12.4s}, [x12]"] if self.scale == 1 else []
+        return [f"\t{line}" for line in lines]
+
+    def begin(self, rows: int, result_bytes: int) -> list[str]:
+        """Before a tile of `rows` rows of results."""
+        lines = ["mov x13, x16"] if self.multiplier else []
+        lines += ["mov x14, x2"] if self.shift == 1 else []
+        lines += ["ld1r {v12.4s}, [x12], #4"] if self.scale > 1 else []
+        if self.residual and rows > 1:
+            lines += ["mov x11, x15", *(step.text for step in add_constant("x11", result_bytes))]
+        return [f"\t{line}" for line in lines]
+
+
+def finish(
+    program: list[Instruction],
+    epilogue: Epilogue,
+    rows: Sequence[int],
+    quads: int,
+    free: deque[str],
+    dot: Callable[[int, int, str | None], str],
+) -> None:
+    """Add one or two vectors of results for every row: what `dot` gives, and the steps after it.
+
+    `rows` are those of the tile; `dot(row, quad, bias)` adds K − 2·popcount of four outputs and
+    returns its register; `bias` has 2^24 + K where that is not the same for all.
+    """
+
+    def loaded(pointer: str, *, again: bool = False) -> list[str]:
+        """Operands of all quads; they are to come `again`, or the pointer moves past them."""
+        registers = [free.popleft() for _ in range(quads)]
+        if quads == 2:
+            make = load_pair_at(*registers, pointer, 0) if again else load_pair(*registers, pointer)
+        else:
+            make = load_at(*registers, pointer, 0) if again else load(*registers, pointer)
+        program.append(make)
+        return registers
+
+    def dots(row: int, biases: list[str]) -> list[str]:
+        return [dot(row, quad, biases[quad] if biases else None) for quad in range(quads)]
+
+    def each(text: str, values: list[str], by: list[str]) -> None:
+        for value, operand in zip(values, by, strict=True):
+            program.append(floating(text, value, value, operand))
+
+    def multiply_add(into: list[str], first: list[str], second: list[str]) -> None:
+        for operands in zip(into, first, second, strict=True):
+            text = "fmla {}.4s, {}.4s, {}.4s"
+            program.append(accumulating(text, *operands, latency=FLOAT_LATENCY))
+
+    biases = loaded("x15") if epilogue.products else []
+    totals = [dots(row, biases) for row in rows]
+    free.extend(biases)
+    if epilogue.planes == 2:
+        first, second = totals
+        multiply_add(first, second, [SCALE] * quads)
+        free.extend(second)
+        totals = [first]
+    multipliers = loaded("x13") if epilogue.multiplier else []
+    for row, total in enumerate(totals):
+        if epilogue.shift:
+            shifts = loaded("x14", again=row + 1 < len(totals))
+            if multipliers:
+                multiply_add(shifts, total, multipliers)
+            else:
+                each("fadd {}.4s, {}.4s, {}.4s", shifts, total)
+            free.extend(total)
+            totals[row] = shifts
+        elif multipliers:
+            each("fmul {}.4s, {}.4s, {}.4s", total, multipliers)
+    free.extend(multipliers)
+    if epilogue.slope:
+        for total in totals:
+            below = [free.popleft() for _ in total]
+            for into, value in zip(below, total, strict=True):
+                program.append(floating("fmul {}.4s, {}.4s, {}.4s", into, value, SLOPE))
+            each("fmax {}.4s, {}.4s, {}.4s", total, below)
+            free.extend(below)
+    for row, total in enumerate(totals):
+        if epilogue.residual:
+            operands = loaded(("x15", "x11")[row])
+            each("fadd {}.4s, {}.4s, {}.4s", total, operands)
+            free.extend(operands)
+        pointer = f"x{6 + row}"
+        if quads == 2:
+            program.append(store_pair(total[0], total[1], pointer))
+        else:
+            program += store_lanes(total[0], pointer, _LANES)
+        free.extend(total)

@@ -1,0 +1,65 @@
+"""Popcount GEMM and what follows it, up to float32 results.
+
+On aarch64 the nest becomes one call of a microkernel, see microkernels.epilogue. Elsewhere, and
+where rows are too long for that, the counts are tiled, and then the results walked over once.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import s_tir, tirx
+
+from bicompile.dual_workloads import PLANES, PRODUCTS
+from bicompile.schedules import microkernels
+from bicompile.schedules.called import call
+from bicompile.schedules.fused import vectorize
+from bicompile.schedules.kernel import Kernel
+from bicompile.schedules.popcount_gemm import tiled
+from bicompile.workloads import USED_BYTES
+
+_TWO_24 = 2**24
+
+
+def finished(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
+    """Call a microkernel where there is one, else tile."""
+    if arch == "aarch64" and int(function.attrs[USED_BYTES]) <= microkernels.MOST_BYTES:
+        return _called(function)
+    schedule = tiled(function, arch)
+    vectorize(schedule, schedule.get_sblock("epilogue", func_name="main"))
+    return schedule
+
+
+def _called(function: tirx.PrimFunc) -> Kernel:
+    operands = {parameter.name: parameter for parameter in function.params[:-1]}
+    result = function.params[-1]
+
+    def size(name: str) -> int:
+        return int(operands[name].ty.shape[0]) if name in operands else 0
+
+    m, n = (int(dim) for dim in result.ty.shape)
+    stride = int(operands["rows"].ty.shape[1])
+    epilogue = microkernels.Epilogue(
+        planes=int(function.attrs[PLANES]),
+        products="products" in operands,
+        scale=size("scale"),
+        multiplier="multiplier" in operands,
+        shift=min(size("shift"), 2),
+        slope="slope" in operands,
+        residual="residual" in operands,
+    )
+    bits = None if epilogue.products else int(function.attrs[PRODUCTS])
+    kernel = microkernels.popcount_gemm(
+        microkernels.Shape(m, n, int(function.attrs[USED_BYTES]), stride, bits, epilogue)
+    )
+    absent = operands["rows"]  # a pointer that nothing reads through
+    last = "products" if epilogue.products else "residual"
+    after = [operands.get(name, absent) for name in ("scale", "multiplier", "shift", "slope", last)]
+    arguments = [operands["rows"], operands["weights"], result, *after]
+    layouts = {list(operands).index("weights"): lambda w: kernel.lay_out(w.reshape(n, stride))}
+    if epilogue.products:
+        layouts[list(operands).index("products")] = _biases
+    return Kernel(call(function, kernel.name, arguments), {kernel.name: kernel.assembly}, layouts)
+
+
+def _biases(products: NDArray[np.int32]) -> NDArray[np.float32]:
+    """2^24 + products, exact where they are even."""
+    return (_TWO_24 + products).astype(np.float32)

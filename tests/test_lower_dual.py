@@ -1,0 +1,191 @@
+"""Dual-scale layers and epilogues, lowered and run, against onnxruntime."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from bicompile.artifact import Executable
+from bicompile.build import build_object
+from bicompile.check import session
+from bicompile.devices import open_device
+from bicompile.driver import ENTRY
+from bicompile.lower import lower
+from bicompile.memory import plan_memory
+from bicompile.ops import DOMAIN, function_protos, pack_bits
+from bicompile.pipeline import tensor_specs
+from bicompile.program import Program
+from bicompile.scheduling import schedule_program
+from bicompile.targets import find_target
+from bicompile.workloads import KIND
+
+TARGETS = {"emulator": "cortex-a53", "host": "host"}
+
+
+def halves(seed: int, *shape: int) -> np.ndarray:
+    """Multiples of a half, so that sums are exact in any order and some lie on a threshold."""
+    return (np.random.default_rng(seed).integers(-4, 5, shape) / 2).astype(np.float32)
+
+
+def signs(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).choice([-1, 1], shape)
+
+
+def model_of(
+    nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], x: tuple[int, ...]
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array(array), name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
+    return helper.make_model(
+        graph, opset_imports=opsets, functions=function_protos(), ir_version=10
+    )
+
+
+def dual_layer(
+    op: str,
+    x: tuple[int, ...],
+    kernel: tuple[int, ...],
+    *,
+    axes: list[int],
+    outputs: int,
+    greater: tuple[int, int] = (1, 1),
+    group: int = 1,
+    steps: dict[str, Any] | None = None,
+    **attributes: Any,
+) -> onnx.ModelProto:
+    """A dual-scale layer of x and its epilogue; a step may be "x"."""
+    channels = x[-1]
+    given = {"multiplier": np.float32(1), "shift": np.float32(0)}
+    given |= {"slope": np.float32(1), "residual": np.float32(0)} | (steps or {})
+    constants = {name: step for name, step in given.items() if not isinstance(step, str)}
+    constants |= {"theta": halves(1, channels), "move": halves(2, channels)}
+    constants |= {"theta2": halves(3, channels)}
+    constants["weights"] = pack_bits(signs(4, outputs, *kernel, channels // group))
+    names = [name if name in constants else given[name] for name in given]
+    node = helper.make_node
+    return model_of(
+        [
+            node(
+                "DualScale",
+                ["x", "theta", "move", "theta2"],
+                ["bits", "scale"],
+                "binarize",
+                domain=DOMAIN,
+                greater=greater[0],
+                greater2=greater[1],
+                group=group,
+                axes=axes,
+            ),
+            node(
+                op,
+                ["bits", "weights"],
+                ["sums"],
+                "layer",
+                domain=DOMAIN,
+                channels=channels // group,
+                **({} if op == "BinaryLinear" else {"group": group, **attributes}),
+            ),
+            node("DualEpilogue", ["sums", "scale", *names], ["y"], "finish", domain=DOMAIN),
+        ],
+        constants,
+        x,
+    )
+
+
+def check(model: onnx.ModelProto, device: str, folder: Path) -> Program:
+    """Lower, build and run; onnxruntime must give the same bits. Returns the program."""
+    target = find_target(TARGETS[device])
+    program = lower(model)
+    scheduled = schedule_program(program, target.arch)
+    plan = plan_memory(scheduled)
+    build_object(scheduled, plan, target, folder / "model.o")
+    executable = Executable(
+        folder / "model.o", ENTRY, *tensor_specs(model, scheduled), plan.workspace_bytes, target
+    )
+    x = halves(0, 3, *scheduled.buffers["input"].shape)
+    with open_device(device).load(executable) as loaded:
+        outputs = loaded.run(x).outputs
+    reference = session(model)
+    for given_x, found in zip(x, outputs, strict=True):
+        (expected,) = reference.run(None, {"x": given_x})
+        np.testing.assert_array_equal(found, expected)
+    return program
+
+
+def kinds(program: Program) -> list[str]:
+    return [str(program.kernels[call.kernel].attrs.get(KIND, "")) for call in program.calls]
+
+
+AFFINE = {"multiplier": np.float32(0.5), "shift": halves(5, 1, 1, 32), "slope": np.float32(0.25)}
+
+
+@pytest.mark.parametrize("device", TARGETS)
+def test_a_linear_layer_is_two_kernels(device: str, tmp_path: Path) -> None:
+    model = dual_layer("BinaryLinear", (1, 4, 128), (), axes=[2], outputs=32, steps=AFFINE)
+    assert kinds(check(model, device, tmp_path)) == ["dual_scale", "popcount_epilogue"]
+
+
+@pytest.mark.parametrize("device", TARGETS)
+def test_a_residual_is_added_in_the_same_kernel(device: str, tmp_path: Path) -> None:
+    steps = {"residual": "x", "multiplier": halves(6, 128), "slope": np.float32(-0.5)}
+    model = dual_layer("BinaryLinear", (1, 5, 128), (), axes=[2], outputs=128, steps=steps)
+    assert kinds(check(model, device, tmp_path)) == ["dual_scale", "popcount_epilogue"]
+
+
+@pytest.mark.parametrize("device", TARGETS)
+def test_a_padded_convolution_has_products_of_its_own(device: str, tmp_path: Path) -> None:
+    model = dual_layer(
+        "BinaryConv2d",
+        (1, 8, 8, 16),
+        (3, 3),
+        axes=[1, 2, 3],
+        outputs=8,
+        steps={"shift": halves(7, 1, 4, 4, 8), "multiplier": halves(8, 8)},
+        strides=[2, 2],
+        pads=[1, 1, 1, 1],
+        dilations=[1, 1],
+    )
+    assert kinds(check(model, device, tmp_path)) == ["dual_scale", "patches", "popcount_epilogue"]
+
+
+@pytest.mark.parametrize("device", TARGETS)
+def test_a_depthwise_convolution_has_a_scale_for_every_channel(device: str, tmp_path: Path) -> None:
+    model = dual_layer(
+        "BinaryConv1d",
+        (1, 16, 32),
+        (5,),
+        axes=[1],
+        outputs=32,
+        group=32,
+        greater=(0, 1),
+        steps=AFFINE,
+        strides=[1],
+        pads=[0, 0],
+        dilations=[1],
+    )
+    assert "dual_scale" in kinds(check(model, device, tmp_path))
+
+
+@pytest.mark.parametrize("axes", [[0, 2], [1]])
+@pytest.mark.parametrize("channels", [5, 64])
+def test_a_mean_over_other_axes_is_computed_too(
+    axes: list[int], channels: int, tmp_path: Path
+) -> None:
+    model = dual_layer("BinaryLinear", (2, 3, channels), (), axes=axes, outputs=3)
+    check(model, "emulator", tmp_path)
+
+
+@pytest.mark.parametrize("channels", [1, 9, 24, 40])
+@pytest.mark.parametrize("greater", [(1, 0), (0, 0)])
+def test_any_channels_are_packed(channels: int, greater: tuple[int, int], tmp_path: Path) -> None:
+    model = dual_layer("BinaryLinear", (1, 3, channels), (), axes=[2], outputs=4, greater=greater)
+    check(model, "emulator", tmp_path)
