@@ -142,7 +142,7 @@ class Convolution:
     @property
     def used_bytes(self) -> int:
         """Bytes of what one position sees of one group."""
-        return prod(self.kernel) * self.weights.shape[3]
+        return prod(self.kernel) * int(self.weights.shape[3])
 
     def operands(self, builder: Any, bits: Any, name: str) -> tuple[Any, np.ndarray]:
         """Both sides of the product, rows padded to whole vectors: patches and filters."""

@@ -187,11 +187,12 @@ class _OneChannel(onnx_frontend.OnnxOpConverter):
         _, _, *image = shape_of(x)
         outputs, _, *kernel = shape_of(weights)
         strides, pads = attributes["strides"], attributes["pads"]
-        output = tuple(
+        rows, columns = (
             (image[i] + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i in (0, 1)
         )
+        output, size = (rows, columns), (image[0], image[1])
         nest = dual_workloads.one_channel(
-            tuple(image), output, outputs, tuple(kernel), strides=strides, pads=tuple(pads[:2])
+            size, output, outputs, (kernel[0], kernel[1]), strides=strides, pads=tuple(pads[:2])
         )
         flat = [reshape(builder, x, tuple(image))]
         shapes = ((outputs, *kernel), (outputs,), (1,))

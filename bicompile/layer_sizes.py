@@ -29,7 +29,7 @@ class Size:
 def may_be_layer(node: onnx.NodeProto) -> bool:
     """Whether a node is a convolution or a matrix product; of an Einsum its shapes must tell."""
     if node.domain == DOMAIN:
-        return node.op_type.startswith("Binary")
+        return bool(node.op_type.startswith("Binary"))
     return node.op_type in _MEASURES
 
 

@@ -119,7 +119,7 @@ def _same_layer(first: ir.Node, second: ir.Node) -> bool:
     ]
     if weights[0] is None or weights[1] is None or attributes[0] != attributes[1]:
         return False
-    return first.inputs[1] is second.inputs[1] or np.array_equal(*weights)
+    return first.inputs[1] is second.inputs[1] or np.array_equal(weights[0], weights[1])
 
 
 def _binarizer_of(first: _Plane, second: _Plane) -> _Binarizer | None:
@@ -231,7 +231,7 @@ def _rewritten(build: Builder, plane: _Plane, found: _Binarizer) -> ir.Value:
         metadata=dict(node.metadata_props),
         **{name: attribute.value for name, attribute in node.attributes.items()},
     )
-    operands = [build.constant(name, np.float32(by)) for name, by in NEUTRAL.items()]
+    operands = [build.constant(name, np.array(by, np.float32)) for name, by in NEUTRAL.items()]
     shape = shape_of(node.outputs[0])
     return build.node("DualEpilogue", [accumulator, scale, *operands], shape, domain=DOMAIN)
 

@@ -107,7 +107,7 @@ def _step(chain: _Chain, op_type: str, operand: ir.Value) -> str | None:
 
 def _rewrite(chain: _Chain, build: Builder) -> None:
     operands = [
-        chain.operands.get(step) or build.constant(step, np.float32(NEUTRAL.get(step, 1)))
+        chain.operands.get(step) or build.constant(step, np.array(NEUTRAL.get(step, 1), np.float32))
         for step in _STEPS
     ]
     output = chain.last.outputs[0]

@@ -140,7 +140,7 @@ class Builder:
             output.shape = ir.Shape(shape)
             output.type = ir.TensorType(dtype)
         self._graph.insert_before(self._anchor, new)
-        return new.outputs
+        return list(new.outputs)
 
     def _unused(self, label: str) -> str:
         name = f"{self._scope}/{label}"

@@ -118,7 +118,7 @@ def _products(layer: ir.Node) -> int:
     """K: how many products one sum takes in."""
     weights = layer.inputs[1]
     assert weights is not None
-    return prod(shape_of(weights)[1:-1]) * layer.attributes["channels"].as_int()
+    return prod(shape_of(weights)[1:-1]) * int(layer.attributes["channels"].as_int())
 
 
 def _operands(node: ir.Node, channels: int) -> list[NDArray[Any] | None] | None:

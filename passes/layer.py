@@ -64,7 +64,7 @@ class Layer:
     @property
     def channels(self) -> int:
         """C."""
-        return self.weights.signs.shape[-1]
+        return int(self.weights.signs.shape[-1])
 
     @property
     def products(self) -> int:

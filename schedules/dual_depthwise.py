@@ -7,6 +7,7 @@ like any other.
 from tvm import s_tir, tirx
 
 from bicompile.dual_workloads import PADS, RESIDUAL
+from bicompile.program import Layout
 from bicompile.schedules import microkernels
 from bicompile.schedules.called import call
 from bicompile.schedules.fused import inlined
@@ -32,7 +33,7 @@ def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     if arch != "aarch64" or not shape.fits():
         return inlined(function, arch)
     width = int(constants.ty.shape[0])
-    layouts = {
+    layouts: dict[int, Layout] = {
         1: lambda constant: lay_out_channels(constant.reshape(width, channels)),
         2: lambda constant: lay_out_taps(constant.reshape(shape.taps, channels)),
     }

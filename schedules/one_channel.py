@@ -14,7 +14,7 @@ def heard(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     """Call the microkernel where there is one, else inline what can be."""
     x, weights, bias, slope, y = function.params
     height, width, out_height, out_width, outputs = (int(dim) for dim in (*x.ty.shape, *y.ty.shape))
-    kernel = tuple(int(dim) for dim in weights.ty.shape[1:])
+    kernel = (int(weights.ty.shape[1]), int(weights.ty.shape[2]))
     stride, down, top, left = (int(number) for number in function.attrs[WINDOW])
     shape = microkernels.OneChannel(
         (height, width), (out_height, out_width), outputs, kernel, stride, (top, left)

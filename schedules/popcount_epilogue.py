@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tvm import s_tir, tirx
 
 from bicompile.dual_workloads import PLANES, PRODUCTS
+from bicompile.program import Layout
 from bicompile.schedules import microkernels
 from bicompile.schedules.called import call
 from bicompile.schedules.fused import vectorize
@@ -54,7 +55,9 @@ def _called(function: tirx.PrimFunc) -> Kernel:
     last = "products" if epilogue.products else "residual"
     after = [operands.get(name, absent) for name in ("scale", "multiplier", "shift", "slope", last)]
     arguments = [operands["rows"], operands["weights"], result, *after]
-    layouts = {list(operands).index("weights"): lambda w: kernel.lay_out(w.reshape(n, stride))}
+    layouts: dict[int, Layout] = {
+        list(operands).index("weights"): lambda w: kernel.lay_out(w.reshape(n, stride))
+    }
     if epilogue.products:
         layouts[list(operands).index("products")] = _biases
     return Kernel(call(function, kernel.name, arguments), {kernel.name: kernel.assembly}, layouts)

@@ -61,7 +61,7 @@ def test_every_binary_kernel_of_a_compiled_network_is_vectorized(compiled_folder
     for name, kind in kinds.items():
         if kind == "threshold" and int(program.kernels[name].params[0].ty.shape[1]) % 8 == 0:
             assert VECTOR_COMPARE.search(code[name]), name
-    assert list(kinds.values()).count("popcount_gemm") == 3
+    assert sum("popcount" in kind for kind in kinds.values()) >= 3
     counting = {name for name, text in code.items() if re.search(r"\bcnt ", text)}
     assert counting == counted
 

@@ -51,11 +51,11 @@ def test_a_model_its_lowered_graph_and_its_artifact_hear_the_same(
 
 
 def test_the_shipped_checkpoint_and_its_onnx_files_hear_the_same(corpus: Path) -> None:
-    files = [str(ZOO / f"bifsmnv2-kws12-width{width}.onnx") for width in (0, 1, 2)]
+    files = [str(ZOO / f"bifsmnv2-kws12-width{width}.onnx") for width in range(4)]
     found = evaluate([CHECKPOINT, *files], corpus)
-    assert [c.width for c in found.classifiers] == [0, 1, 2, None, None, None]
-    for width in (0, 1, 2):
-        assert np.array_equal(found.heard[width], found.heard[width + 3])
+    assert [c.width for c in found.classifiers] == [*range(4), *[None] * 4]
+    for width in range(4):
+        assert np.array_equal(found.heard[width], found.heard[width + 4])
         assert found.accuracy(width)["all"] > 0.7
 
 

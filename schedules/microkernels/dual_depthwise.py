@@ -188,8 +188,8 @@ def _group(shape: Depthwise) -> list[Instruction]:
         seen = [_frame(shape, row + tap) for tap in range(shape.taps)]
         totals.append(group.value())
         group.add("fmul {}.4s, {}.4s, {}.4s", totals[row], seen[0], weights[0])
-        for frame, weight in zip(seen[1:], weights[1:], strict=True):
-            _multiply_add(group, "fmla", totals[row], frame, weight)
+        for register, weight in zip(seen[1:], weights[1:], strict=True):
+            _multiply_add(group, "fmla", totals[row], register, weight)
     group.done(*weights, *_FRAMES)
     multiplier = group.next("x1")
     for row, total in enumerate(totals):

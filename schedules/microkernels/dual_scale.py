@@ -154,10 +154,10 @@ def _step(shape: Binarizer, rows: int) -> list[Instruction]:
     free = deque(_VALUES)
 
     def loaded(pointer: str, pair: int) -> list[str]:
-        registers = [free.popleft(), free.popleft()]
+        first, second = free.popleft(), free.popleft()
         after = _STEP_BYTES if pair == 0 else 0
-        program.append(load_pair_at(*registers, pointer, 32 * pair, after))
-        return registers
+        program.append(load_pair_at(first, second, pointer, 32 * pair, after))
+        return [first, second]
 
     for pair in reversed(range(_VECTORS // 2)):
         thresholds, shifts = loaded("x10", pair), loaded("x11", pair)

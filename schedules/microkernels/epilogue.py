@@ -101,9 +101,15 @@ def finish(
         """Operands of all quads; they are to come `again`, or the pointer moves past them."""
         registers = [free.popleft() for _ in range(quads)]
         if quads == 2:
-            make = load_pair_at(*registers, pointer, 0) if again else load_pair(*registers, pointer)
+            first, second = registers
+            make = (
+                load_pair_at(first, second, pointer, 0)
+                if again
+                else load_pair(first, second, pointer)
+            )
         else:
-            make = load_at(*registers, pointer, 0) if again else load(*registers, pointer)
+            (one,) = registers
+            make = load_at(one, pointer, 0) if again else load(one, pointer)
         program.append(make)
         return registers
 

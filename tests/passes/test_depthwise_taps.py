@@ -2,13 +2,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from graphs import applied, assert_same, decisions, floats, inferred, ops_of, shown
+from graphs import applied, assert_same, floats, inferred, ops_of, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import model_of, signs
 from onnx import ModelProto, helper
 
-from bicompile.passes.binary_layers import binary_layers
 from bicompile.passes.depthwise_taps import depthwise_taps
 
 
@@ -71,12 +70,6 @@ def test_a_two_dimensional_kernel_gives_the_same() -> None:
     after = applied(before, depthwise_taps)
     assert "Conv" not in ops_of(after)
     assert_same(before, after, floats(1, 1, 3, 5, 6))
-
-
-def test_the_decision_stays_with_the_layer() -> None:
-    after = applied(depthwise(4, 8, 5, pads=(2, 2)), binary_layers, depthwise_taps)
-    (decision,) = decisions(after)
-    assert decision.startswith("float with ±1 weights: it has 4 groups")
 
 
 @pytest.mark.parametrize("taps", [17])
