@@ -215,7 +215,7 @@ def test_a_binary_kernel_is_named_after_its_node(
     }
     nodes = {node.name for node in lowered.graph.node if node.domain == DOMAIN}
     assert set(named) <= nodes
-    assert {"dual_scale", "popcount_epilogue"} <= set(named.values())
+    assert "threshold" in named.values()
 
 
 def test_lowering_twice_gives_the_same_program(lowered: onnx.ModelProto, program: Program) -> None:

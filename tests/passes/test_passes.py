@@ -89,7 +89,7 @@ def test_the_first_convolution_and_the_classifier_stay_float(layers: dict[str, L
     assert "/classifier/Gemm" in layers
 
 
-def test_every_binary_layer_has_two_planes_of_the_same_weights(
+def test_all_planes_of_a_binary_layer_meet_the_same_weights(
     steps: list[onnx.ModelProto],
 ) -> None:
     planes: dict[str, list[str]] = {}
@@ -98,7 +98,7 @@ def test_every_binary_layer_has_two_planes_of_the_same_weights(
             if note.key == "bicompile.layer" and node.domain == DOMAIN:
                 planes.setdefault(note.value, []).append(node.input[1])
     assert len(planes) == 8
-    assert all(len(names) == 2 and len(set(names)) == 1 for names in planes.values())
+    assert all(len(set(names)) == 1 for names in planes.values())
 
 
 def test_packed_weights_are_those_of_the_traced_graph(steps: list[onnx.ModelProto]) -> None:
