@@ -172,9 +172,8 @@ def _epilogue(
         total = total * multiplier + shift
         value = np.maximum(total, total * slope) + residual
         size = abs(dots[0]) + (abs(dots[1] * scale) if len(dots) == 2 else 0)
-        size = (size * abs(multiplier) + abs(shift)) * np.maximum(np.float32(1), abs(slope)) + abs(
-            residual
-        )
+        steepest = np.maximum(np.ones((), np.float32), np.abs(np.asarray(slope)))
+        size = (size * abs(multiplier) + abs(shift)) * steepest + abs(residual)
         return np.asarray(value), np.asarray(size * _ROUNDINGS)
 
 
