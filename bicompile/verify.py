@@ -148,7 +148,8 @@ def _compare(
         instructions += sum(result.instructions or ())
         for index, x in enumerate(batch):
             assert opened.workspaces is not None
-            _check_binary_kernels(program, plan, x, opened.workspaces[index], counts)
+            workspace = opened.workspaces[index]
+            _check_binary_kernels(program, plan, x, opened.outputs[index], workspace, counts)
             expected = reference.run(None, {name: x})[0].ravel()
             found = result.outputs[index].ravel()
             differences.append(float(np.abs(expected - found).max()))
@@ -179,6 +180,7 @@ def _check_binary_kernels(
     program: Program,
     plan: Plan,
     x: np.ndarray,
+    y: np.ndarray,
     workspace: np.ndarray,
     counts: dict[str, list[int]],
 ) -> None:
@@ -187,6 +189,8 @@ def _check_binary_kernels(
     def value(name: str) -> np.ndarray:
         if name == program.input:
             return x
+        if name == program.output:
+            return y
         if name in program.constants:
             return program.constants[name]
         buffer = program.buffers[name]
@@ -194,8 +198,6 @@ def _check_binary_kernels(
         return workspace[start : start + buffer.nbytes].view(buffer.dtype).reshape(buffer.shape)
 
     for call in program.calls:
-        if program.output in call.outputs:
-            continue
         operands = [value(name) for name in call.inputs]
         results = [value(name) for name in call.outputs]
         count = wrong(program.kernels[call.kernel], operands, results)

@@ -98,7 +98,7 @@ def test_other_answers_are_told_with_the_margin_of_the_model(
         return replace(result, outputs=-result.outputs)
 
     result = verify(read_artifact(compiled_folder), Tampered(turn), CLIPS, model)
-    assert result.wrong_accumulators == 0
+    assert 0 < result.wrong_accumulators <= 30 * 12  # of the last layer
     assert result.same_outputs
     assert not result.passed
     assert len(result.disagreements) / 30 == 1 - result.agreement
