@@ -74,6 +74,9 @@ def _train_all(
         )
 
     teacher = twin(min(plan.network.widths))
-    student = trained(phases.STUDENT, lambda: phases.student_phase(plan, teacher, ranks.device))
+    clips = splits["train"].features[0]
+    student = trained(
+        phases.STUDENT, lambda: phases.student_phase(plan, teacher, clips, ranks.device)
+    )
     twins = {phases.twin_name(plan, width): twin(width) for width in plan.teacher.twins}
     return {phases.TEACHER: teacher, phases.STUDENT: student, **twins}

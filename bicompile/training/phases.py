@@ -11,6 +11,7 @@ from torch.nn import functional
 from bicompile.model.binarizer import SingleSign
 from bicompile.model.layers import Layer
 from bicompile.model.network import BiFSMNv2, start_from
+from bicompile.training import start
 from bicompile.training.distillation import student_loss
 from bicompile.training.recipe import PhaseRecipe, Recipe
 from bicompile.training.run import Phase
@@ -49,12 +50,18 @@ def twin_phase(plan: Recipe, width: int, device: str) -> Phase:
     return Phase(name, network, loss, _optimizer(plan.teacher, groups), rates, plan.teacher)
 
 
-def student_phase(plan: Recipe, teacher: BiFSMNv2, device: str) -> Phase:
-    """The binary network in all its widths; it starts from the teacher and learns from it."""
+def student_phase(plan: Recipe, teacher: BiFSMNv2, clips: Tensor, device: str) -> Phase:
+    """The binary network in all its widths; it starts from the teacher and learns from it.
+
+    `clips` are features (N, mels, frames) to train on; some may say where thresholds start.
+    """
     torch.manual_seed(seed_of(plan.seed, STUDENT))
     how = plan.student
     network = BiFSMNv2(plan.network).to(device)
     start_from(network, teacher)
+    if how.thresholds == "means":
+        chosen = torch.randperm(len(clips))[: start.CLIPS].to(clips.device)
+        start.start_at_means(network, clips[chosen][:, None])
 
     def loss(x: Tensor, labels: Tensor) -> Tensor:
         return student_loss(

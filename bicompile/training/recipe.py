@@ -67,6 +67,8 @@ class TeacherRecipe(PhaseRecipe):
 class StudentRecipe(PhaseRecipe):
     """How the binary network is trained, from the teacher."""
 
+    thresholds: Literal["zero", "means"]
+    """Where thresholds and first shifts start: close to 0, or see `start`."""
     slow_rate: PositiveFloat
     """Share of the rate that thresholds and alphas get."""
     width_weights: tuple[PositiveFloat, ...]

@@ -23,6 +23,7 @@ from bicompile.training.recipe import Recipe, load_recipe
 from bicompile.training.run import Run
 
 EPOCHS = 3
+MEANS = {"thresholds": "means"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Row:
 
 ROWS = (
     Row("the whole method"),
-    Row("single sign", {"activation": "single"}),
+    Row("thresholds from channel means", student=MEANS),
+    Row("single sign", {"activation": "single"}, seeds=1),
+    Row("single sign, thresholds from channel means", {"activation": "single"}, MEANS),
     Row("dual, one learned scale a layer", {"activation": "learned-scale"}),
     Row("without distillation", student={"distillation_kind": "none"}),
     Row("plain distillation", student={"distillation_kind": "plain"}, seeds=1),
@@ -78,7 +81,9 @@ def train(
     run.check()
     if (student := run.finished(phases.STUDENT)) is None:
         network, _record = load_checkpoint(teacher)
-        run_phase(run, plan, phases.student_phase(plan, network, "cpu"), splits, Ranks())
+        clips = splits["train"].features[0]
+        phase = phases.student_phase(plan, network, clips, "cpu")
+        run_phase(run, plan, phase, splits, Ranks())
         student = run.finished(phases.STUDENT)
         assert student is not None
     return accuracy(student, splits["test"], 0)

@@ -48,6 +48,7 @@ optimizer = "sgd"
 rate = 1e-2
 warm_up = 0.0
 weight_decay = 0.0
+thresholds = "means"
 slow_rate = 0.1
 width_weights = [1.0, 0.5]
 distillation_kind = "frequency"
