@@ -1,7 +1,8 @@
 """Binary ONNX → program: TVM's importer for standard ops, naive nests for the domain's."""
 
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import tvm_ffi
 from tvm import relax, tirx
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from bicompile.convolution import layer_of
+from bicompile.convolution import layer_of, name_of
 from bicompile.epilogue_converters import CONVERTERS
 from bicompile.errors import UserError
 from bicompile.fuse import fuse
@@ -21,7 +22,7 @@ from bicompile.program import Buffer, Call, Program
 def lower(model: onnx.ModelProto) -> Program:
     """Lower a model whose nodes are standard ops or ops of the domain `bicompile`.
 
-    Raises UserError naming the node whose op TVM's importer does not know.
+    Raises UserError naming the node whose op TVM's importer does not take.
     """
     with _domain_converters():
         model = fuse(model)
@@ -32,12 +33,8 @@ def lower(model: onnx.ModelProto) -> Program:
                     f"node {node.name or node.output[0]} is {node.op_type}, an op that cannot be "
                     "lowered; export the model without it"
                 )
-        try:
+        with redirect_stdout(io.StringIO()):  # the importer prints what it stops at
             module = onnx_frontend.from_onnx(model, keep_params_in_input=False)
-        except tvm.error.OpNotImplemented as error:
-            raise UserError(
-                f"the model cannot be lowered: {str(error).splitlines()[-1]}"
-            ) from error
     module = tvm.transform.Sequential(
         [
             # A reshape of a row-major buffer is another name for it, not a kernel.
@@ -56,11 +53,35 @@ def lower(model: onnx.ModelProto) -> Program:
 def _domain_converters() -> Iterator[None]:
     """Teach TVM's importer the domain; its table of ops is private, and it ignores domains."""
     original = onnx_frontend._get_convert_map
-    onnx_frontend._get_convert_map = lambda: {**original(), **CONVERTERS}
+    standard = {op: _Standard(op, converter) for op, converter in original().items()}
+    onnx_frontend._get_convert_map = lambda: {**standard, **CONVERTERS}
     try:
         yield
     finally:
         onnx_frontend._get_convert_map = original
+
+
+class _Standard:
+    """A converter of the importer: where it stops, the node is told."""
+
+    def __init__(self, op: str, converter: Any) -> None:
+        self._op, self._converter = op, converter
+
+    def get_converter(self, opset: int) -> Any:
+        def convert(builder: Any, inputs: Any, attributes: Any, parameters: Any) -> Any:
+            try:
+                function = self._converter.get_converter(opset)
+                converted = function(builder, inputs, attributes, parameters)
+                is_one = isinstance(converted, relax.Expr)
+                return builder.normalize(converted) if is_one else converted
+            except Exception as error:  # TVM's of any kind, and Python's: it takes much for granted
+                why = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+                raise UserError(
+                    f"node {name_of(attributes)} is {self._op} in a form that cannot be lowered "
+                    f"({why}); export the model without it"
+                ) from error
+
+        return convert
 
 
 class _Reader:

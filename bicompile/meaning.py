@@ -17,7 +17,7 @@ from bicompile.workloads import GREATER, GROUPS, KIND, WINDOW
 
 Float = np.ndarray | np.float32
 
-_ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
+ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
 """How far an epilogue may lie from its value, relative to the sum of the sizes of its terms."""
 
 
@@ -174,7 +174,7 @@ def _epilogue(
         size = abs(dots[0]) + (abs(dots[1] * scale) if len(dots) == 2 else 0)
         steepest = np.maximum(np.ones((), np.float32), np.abs(np.asarray(slope)))
         size = (size * abs(multiplier) + abs(shift)) * steepest + abs(residual)
-        return np.asarray(value), np.asarray(size * _ROUNDINGS)
+        return np.asarray(value), np.asarray(size * ROUNDINGS)
 
 
 _MEANINGS: Mapping[str, Callable[..., np.ndarray | tuple[np.ndarray, np.ndarray]]] = {

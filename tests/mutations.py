@@ -236,7 +236,10 @@ def _change_numbers(model: onnx.ModelProto, generator: Generator) -> None:
     tensor = _one(model.graph.initializer, generator)
     if tensor is None or not tensor.raw_data or tensor.data_type not in (1, 7):
         return
-    array = numpy_helper.to_array(tensor).copy()
+    try:
+        array = numpy_helper.to_array(tensor).copy()
+    except ValueError:  # an earlier edit changed its shape
+        return
     if not array.size:
         return
     value = _one(_FLOATS if array.dtype.kind == "f" else _NUMBERS, generator)

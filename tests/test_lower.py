@@ -274,3 +274,14 @@ def test_an_op_that_the_importer_does_not_know_is_told_with_its_node() -> None:
     assert "Det" in message
     assert "the/determinant" in message
     assert "\n" not in message
+
+
+def test_a_form_that_the_importer_does_not_take_is_told_with_its_node(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "over/four/axes")
+    constants = {"w": np.ones((1, 1, 1, 1, 1, 1), np.float32)}
+    shape = (1, 1, 2, 2, 2, 2)
+    with pytest.raises(UserError, match=r"^node over/four/axes is Conv in a form that cannot be"):
+        lower(networks.model_of([node], constants, x=shape, y=shape))
+    assert not capfd.readouterr().out  # it would stand before the JSON
