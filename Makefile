@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	$(BIN)/bicompile verify build/kws zoo:clips --model build/bifsmnv2-kws12.onnx
 
 test: $(INSTALLED) lint types
-	@.ci/need qemu-aarch64:qemu-user espeak-ng:espeak-ng flite:flite festival:festival \
+	@.ci/need qemu-aarch64:qemu-user cmake:cmake espeak-ng:espeak-ng flite:flite festival:festival \
 	  $(FESTIVAL)/english/kal_diphone:festvox-kallpc16k \
 	  $(FESTIVAL)/english/ked_diphone:festvox-kdlpc16k \
 	  $(FESTIVAL)/us/cmu_us_slt_arctic_hts:festvox-us-slt-hts

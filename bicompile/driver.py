@@ -105,6 +105,8 @@ def header_source(
         return f"{_comment(spec.name)}: float32 ({', '.join(map(str, spec.shape))})"
 
     said_labels = f"\n * Output elements: {_comment(', '.join(labels))}." if labels else ""
+    quoted = ", ".join(f'"{_comment(label)}"' for label in labels)
+    labels_macro = f"\n#define MODEL_LABELS {{{quoted}}}" if labels else ""
     return f"""/* One network, compiled by bicompile: no runtime, no allocation, no state.
  *
  * input      {tensor(entry_input)}, row-major, 16-byte aligned; read
@@ -119,7 +121,7 @@ def header_source(
 
 #define MODEL_INPUT_ELEMENTS {prod(entry_input.shape)}
 #define MODEL_OUTPUT_ELEMENTS {prod(entry_output.shape)}
-#define MODEL_WORKSPACE_BYTES {workspace_bytes}
+#define MODEL_WORKSPACE_BYTES {workspace_bytes}{labels_macro}
 
 #ifdef __cplusplus
 extern "C" {{
