@@ -17,6 +17,7 @@ from bicompile.epilogue_converters import CONVERTERS
 from bicompile.errors import UserError
 from bicompile.fuse import fuse
 from bicompile.program import Buffer, Call, Program
+from bicompile.reorder import reorder
 
 
 def lower(model: onnx.ModelProto) -> Program:
@@ -25,7 +26,7 @@ def lower(model: onnx.ModelProto) -> Program:
     Raises UserError naming the node whose op TVM's importer does not take.
     """
     with _domain_converters():
-        model = fuse(model)
+        model = fuse(reorder(model))
         known = onnx_frontend._get_convert_map()
         for node in model.graph.node:
             if node.op_type not in known:

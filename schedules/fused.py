@@ -6,10 +6,16 @@ sums, since float addition may not be reordered by LLVM; a sum along another axi
 contiguous axis innermost. The innermost loop of what is left is vectorized where it divides evenly.
 """
 
+from collections.abc import Sequence
+from math import prod
+
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import SBlockRV, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 _PARTIAL_SUMS = 4
+_FEW_SUMS = 16
+"""So many results at most leave registers free for partial sums of each."""
+
 _LANES = (8, 4)
 _SUMMED = tirx.IterVar.CommReduce
 
@@ -86,6 +92,9 @@ def order_sum(schedule: s_tir.Schedule, block: SBlockRV) -> None:
         return
     if loops[last] not in summed:
         innermost = loops[last]
+        if len(summed) == 1 and _are_few(schedule, spatial, innermost, summed[0]):
+            _sum_few(schedule, block, summed[0], innermost)
+            return
         outer = [loop for loop in spatial if loop is not innermost]
         schedule.reorder(*outer, *summed, innermost)
         schedule.decompose_reduction(block, summed[0])
@@ -101,6 +110,31 @@ def order_sum(schedule: s_tir.Schedule, block: SBlockRV) -> None:
     *_, steps, lane = schedule.get_loops(partial)
     if len(summed) == 1:  # TVM refuses fused axes here; LLVM finds the four lanes by itself
         schedule.vectorize(lane)
+    schedule.decompose_reduction(partial, steps)
+
+
+def _are_few(
+    schedule: s_tir.Schedule, spatial: Sequence[LoopRV], innermost: LoopRV, summed: LoopRV
+) -> bool:
+    """Whether sums are so few that every addition would wait for the one before."""
+    sums, lanes, terms = (
+        prod(int(schedule.get(loop).extent) for loop in loops)
+        for loops in (spatial, [innermost], [summed])
+    )
+    whole = lanes % _LANES[-1] == 0 and terms % _PARTIAL_SUMS == 0
+    return sums == lanes <= _FEW_SUMS and whole and terms > _PARTIAL_SUMS
+
+
+def _sum_few(schedule: s_tir.Schedule, block: SBlockRV, summed: LoopRV, innermost: LoopRV) -> None:
+    """Go through partial sums that all stay in registers."""
+    schedule.reorder(summed, innermost)
+    _, part = schedule.split(summed, [None, _PARTIAL_SUMS])
+    partial = schedule.rfactor(part, factor_axis=0)
+    *_, steps, part, lanes = schedule.get_loops(partial)
+    schedule.unroll(part)
+    outer, inner = schedule.split(lanes, [None, _LANES[-1]])
+    schedule.unroll(outer)
+    schedule.vectorize(inner)
     schedule.decompose_reduction(partial, steps)
 
 

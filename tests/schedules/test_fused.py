@@ -74,6 +74,14 @@ def test_a_padded_convolution_is_right(tmp_path: Path) -> None:
     check(model_of(nodes, {"w": weights}, x=(1, 2, 7, 5), y=(1, 6, 4, 5)), tmp_path)
 
 
+@pytest.mark.parametrize("terms", [4, 8, 30, 1024])
+@pytest.mark.parametrize("outputs", [4, 12, 16, 20])
+def test_a_product_of_one_row_is_right(terms: int, outputs: int, tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).standard_normal((terms, outputs)).astype(np.float32)
+    nodes = [node("Gemm", ["x", "w"], ["y"])]
+    check(model_of(nodes, {"w": weights / terms}, x=(1, terms), y=(1, outputs)), tmp_path)
+
+
 def test_a_product_with_a_matrix_is_right(tmp_path: Path) -> None:
     weights = np.random.default_rng(1).standard_normal((33, 5)).astype(np.float32)
     nodes = [node("MatMul", ["x", "w"], ["y"])]

@@ -1,0 +1,150 @@
+"""Transposes that constants can take over: the order of channels moves into weights.
+
+A sum does not depend on the order of its terms: Σᵢ x[p(i)]·w[i] = Σⱼ x[j]·w[p⁻¹(j)]. So what lies
+in another order is not moved; the weights that meet it are, once, before they are packed for a
+kernel. Binary sums stay exact; float sums are added in another order.
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bicompile.ops import DOMAIN
+
+_BINARIZERS = ("DualScale", "Threshold")
+_TO_CHANNELS_FIRST, _BETWEEN, _TO_ROWS = [0, 3, 1, 2], [0, 2, 1, 3], [0, 2, 1]
+
+
+def reorder(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Move the order of channels into constants where a transpose is there for that alone.
+
+    A map (N, H, W, C) whose columns become rows of channels c·H + h, binarized for a linear layer:
+    rows then hold channels h·C + c, which are runs of C. And a float layer behind a flattened
+    transpose: it reads what was transposed.
+    """
+    reordered = onnx.ModelProto()
+    reordered.CopyFrom(model)
+    graph = _Graph(reordered.graph)
+    for node in list(reordered.graph.node):
+        if node.op_type == "BinaryLinear" and node.domain == DOMAIN:
+            graph.reorder_rows(node)
+        elif node.op_type == "Gemm":
+            graph.reorder_flattened(node)
+    return reordered
+
+
+class _Graph:
+    """Finds what stands before a layer, and rewrites it in place."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._made_by = {name: node for node in graph.node for name in node.output}
+        self._read = Counter(name for node in graph.node for name in node.input)
+        self._read.update(value.name for value in graph.output)
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._shapes = {
+            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            for value in (*graph.input, *graph.value_info)
+        }
+
+    def reorder_rows(self, layer: onnx.NodeProto) -> None:
+        """Let a map become rows by runs of channels, if it becomes a binary layer's rows."""
+        binarizer = self._only_read(layer.input[0], *_BINARIZERS, domain=DOMAIN)
+        to_rows = binarizer and self._only_read(binarizer.input[0], "Transpose")
+        reshaped = to_rows and self._only_read(to_rows.input[0], "Reshape")
+        first = reshaped and self._only_read(reshaped.input[0], "Transpose")
+        if binarizer is None or to_rows is None or reshaped is None or first is None:
+            return
+        shape = self._shapes.get(first.input[0], ())
+        if _permutation(first) != _TO_CHANNELS_FIRST or _permutation(to_rows) != _TO_ROWS:
+            return
+        if len(shape) != 4 or not all(shape):
+            return
+        batch, height, width, depth = shape
+        rows = (batch, width, depth * height)
+        constants = [self._constant(name) for name in binarizer.input[1:]]
+        weights = self._constant(layer.input[1])
+        if self._shapes.get(to_rows.output[0]) != rows or not _mixes_channels(binarizer):
+            return
+        if weights is None or any(c is None or c.shape != rows[2:] for c in constants):
+            return
+        order = np.arange(rows[2]).reshape(depth, height).T.ravel()
+        for index, constant in enumerate(constants, start=1):
+            assert constant is not None
+            binarizer.input[index] = self._add(binarizer.input[index], constant[order])
+        bits = np.unpackbits(weights, axis=-1, bitorder="little", count=rows[2])
+        packed = np.packbits(bits[:, order], axis=-1, bitorder="little")
+        layer.input[1] = self._add(layer.input[1], packed)
+        _set_permutation(first, _BETWEEN)
+        self._forget(first.output[0], reshaped.output[0])
+        reshaped.input[1] = self._add(reshaped.input[1], np.array(rows, np.int64))
+        binarizer.input[0] = reshaped.output[0]
+        self._graph.node.remove(to_rows)
+
+    def reorder_flattened(self, layer: onnx.NodeProto) -> None:
+        """Let a float layer read what a transpose before it reads."""
+        reshaped = self._only_read(layer.input[0], "Reshape", "Flatten")
+        transpose = reshaped and self._only_read(reshaped.input[0], "Transpose")
+        weights = self._constant(layer.input[1])
+        if reshaped is None or transpose is None or weights is None or _flag(layer, "transA"):
+            return
+        shape, order = self._shapes.get(transpose.input[0], ()), _permutation(transpose)
+        size = int(np.prod(shape))
+        if not size or order is None or self._shapes.get(reshaped.output[0]) != (1, size):
+            return
+        places = np.arange(size).reshape(shape).transpose(order).ravel()
+        axis = 1 if _flag(layer, "transB") else 0
+        layer.input[1] = self._add(layer.input[1], weights.take(np.argsort(places), axis))
+        reshaped.input[0] = transpose.input[0]
+        self._graph.node.remove(transpose)
+
+    def _only_read(self, name: str, *ops: str, domain: str = "") -> onnx.NodeProto | None:
+        """The node that makes a value which is read once, if it is one of `ops`."""
+        node = self._made_by.get(name)
+        if node is None or node.domain != domain or node.op_type not in ops:
+            return None
+        return node if self._read[name] == 1 else None
+
+    def _constant(self, name: str) -> NDArray[Any] | None:
+        tensor = self._tensors.get(name)
+        return None if tensor is None else onnx.numpy_helper.to_array(tensor)
+
+    def _add(self, name: str, array: NDArray[Any]) -> str:
+        """Add a constant under a name of its own: others may read the one it comes from."""
+        new = f"{name}/reordered"
+        while new in self._tensors:
+            new += "_"
+        tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(array), new)
+        self._graph.initializer.append(tensor)
+        self._tensors[new] = tensor
+        return new
+
+    def _forget(self, *names: str) -> None:
+        """Forget the shapes of values that have others now."""
+        kept = [value for value in self._graph.value_info if value.name not in names]
+        del self._graph.value_info[:]
+        self._graph.value_info.extend(kept)
+
+
+def _mixes_channels(binarizer: onnx.NodeProto) -> bool:
+    """Whether what a binarizer gives beside its bits is the same in any order of channels."""
+    given = {each.name: onnx.helper.get_attribute_value(each) for each in binarizer.attribute}
+    if given.get("group", 1) != 1:
+        return False
+    return binarizer.op_type == "Threshold" or 2 in given["axes"]
+
+
+def _permutation(node: onnx.NodeProto) -> list[int] | None:
+    return next((list(each.ints) for each in node.attribute if each.name == "perm"), None)
+
+
+def _set_permutation(node: onnx.NodeProto, order: list[int]) -> None:
+    del node.attribute[:]
+    node.attribute.append(onnx.helper.make_attribute("perm", order))
+
+
+def _flag(node: onnx.NodeProto, name: str) -> bool:
+    return any(each.name == name and each.i for each in node.attribute)
