@@ -219,17 +219,23 @@ def cost(
         list[str] | None,
         typer.Option(help="core to model, again for more: cortex-a53, cortex-a72, neoverse-n1"),
     ] = None,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="a row a kernel, with the layers that share it")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
-    """Say what each kernel costs: instructions counted, cycles modelled."""
-    from bicompile import show
+    """Say what each layer costs: instructions counted, cycles modelled, registers, spills."""
+    from bicompile import show_costs
     from bicompile.artifact import read_artifact
-    from bicompile.cost.report import measure, model_source, sample_of
+    from bicompile.calls import read_calls
+    from bicompile.cost.report import model_source, observe, sample_of
 
-    executable = read_artifact(artifact).executable
+    read = read_artifact(artifact)
     cores = core or ["cortex-a53"]
-    rows = measure(executable, sample_of(executable), cores)
-    show.costs(rows, {name: model_source(name) for name in cores}, as_json=json)
+    run = observe(read.executable, sample_of(read.executable), cores)
+    calls = read_calls(artifact / "report.json")
+    sources = {name: model_source(name) for name in cores}
+    show_costs.costs(run, calls, sources, by_kernel=kernels, as_json=json)
 
 
 @app.command()
