@@ -239,6 +239,56 @@ def cost(
 
 
 @app.command()
+def compare(
+    what: Annotated[
+        list[str],
+        typer.Argument(help="ONNX file, checkpoint or zoo:NAME; with --shapes K,M,N ..."),
+    ],
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="the arguments are K bits, M outputs, N columns")
+    ] = False,
+    target: Annotated[str, typer.Option(help="arm64 target to build for")] = "cortex-a53",
+    core: Annotated[
+        list[str] | None,
+        typer.Option(help="core to model, again for more  [default: all that can be]"),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="host: also measure seconds on this machine")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Set our kernels beside the hand kernel; status 1 if one is not bit-exact."""
+    from bicompile import show, show_costs
+    from bicompile.cost.report import available_cores, model_source
+    from bicompile.targets import find_target
+
+    processor = find_target(target)
+    cores, notes = available_cores(core)
+    from bicompile.compare import compare as run
+    from bicompile.compare import parse_shapes, products_of, time_notes
+
+    if not shapes and len(what) > 1:
+        raise UserError(f"give one model, not {len(what)}; shapes come after --shapes")
+    wanted = parse_shapes(what) if shapes else products_of(what[0], width=width)
+    machine, more = time_notes(device)
+    with show.working("comparing"):
+        found = run(wanted, processor, cores, device)
+    show_costs.comparison(
+        found,
+        wanted.left_out,
+        {name: model_source(name) for name in cores},
+        [*notes, *more],
+        machine=machine,
+        as_json=json,
+    )
+    if not all(each.exact for shape in found for each in shape.kernels):
+        raise typer.Exit(1)
+
+
+@app.command()
 def targets(
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:

@@ -199,6 +199,21 @@ def check_cores(names: Sequence[str]) -> None:
         mca.tool()
 
 
+def available_cores(named: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The cores that are named, or without names all whose tool is installed; and why others miss.
+
+    Raises what check_cores raises.
+    """
+    if named:
+        check_cores(named)
+        return list(named), []
+    try:
+        mca.tool()
+    except UserError as missing:
+        return ["cortex-a53"], [f"{' and '.join(mca.CPUS)} are not modelled: {missing}"]
+    return list(MODELS), []
+
+
 def sample_of(executable: Executable) -> NDArray[np.float32]:
     """An input to measure with, always the same: normal numbers, float32 of the input's shape."""
     generator = np.random.default_rng(0)
