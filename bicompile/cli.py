@@ -219,17 +219,73 @@ def cost(
         list[str] | None,
         typer.Option(help="core to model, again for more: cortex-a53, cortex-a72, neoverse-n1"),
     ] = None,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="a row a kernel, with the layers that share it")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
-    """Say what each kernel costs: instructions counted, cycles modelled."""
-    from bicompile import show
+    """Say what each layer costs: instructions counted, cycles modelled, registers, spills."""
+    from bicompile import show_costs
     from bicompile.artifact import read_artifact
-    from bicompile.cost.report import measure, model_source, sample_of
+    from bicompile.calls import read_calls
+    from bicompile.cost.report import model_source, observe, sample_of
 
-    executable = read_artifact(artifact).executable
+    read = read_artifact(artifact)
     cores = core or ["cortex-a53"]
-    rows = measure(executable, sample_of(executable), cores)
-    show.costs(rows, {name: model_source(name) for name in cores}, as_json=json)
+    run = observe(read.executable, sample_of(read.executable), cores)
+    calls = read_calls(artifact / "report.json")
+    sources = {name: model_source(name) for name in cores}
+    show_costs.costs(run, calls, sources, by_kernel=kernels, as_json=json)
+
+
+@app.command()
+def compare(
+    what: Annotated[
+        list[str],
+        typer.Argument(help="ONNX file, checkpoint or zoo:NAME; with --shapes K,M,N ..."),
+    ],
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="the arguments are K bits, M outputs, N columns")
+    ] = False,
+    target: Annotated[str, typer.Option(help="arm64 target to build for")] = "cortex-a53",
+    core: Annotated[
+        list[str] | None,
+        typer.Option(help="core to model, again for more  [default: all that can be]"),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="host: also measure seconds on this machine")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Set our kernels beside the hand kernel; status 1 if one is not bit-exact."""
+    from bicompile import show, show_costs
+    from bicompile.cost.report import available_cores, model_source
+    from bicompile.targets import find_target
+
+    processor = find_target(target)
+    cores, notes = available_cores(core)
+    from bicompile.compare import compare as run
+    from bicompile.compare import parse_shapes, products_of, time_notes
+
+    if not shapes and len(what) > 1:
+        raise UserError(f"give one model, not {len(what)}; shapes come after --shapes")
+    wanted = parse_shapes(what) if shapes else products_of(what[0], width=width)
+    machine, more = time_notes(device)
+    with show.working("comparing"):
+        found = run(wanted, processor, cores, device)
+    show_costs.comparison(
+        found,
+        wanted.left_out,
+        {name: model_source(name) for name in cores},
+        [*notes, *more],
+        machine=machine,
+        as_json=json,
+    )
+    if not all(each.exact for shape in found for each in shape.kernels):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from bicompile.errors import UserError
 from bicompile.fuse import fuse
 from bicompile.program import Buffer, Call, Program
 from bicompile.reorder import reorder
+from bicompile.workloads import KIND
 
 
 def lower(model: onnx.ModelProto) -> Program:
@@ -47,7 +49,17 @@ def lower(model: onnx.ModelProto) -> Program:
             relax.transform.DeadCodeElimination(),
         ]
     )(module)
-    return _Reader(module).program()
+    return _last_named(_Reader(module).program(), model)
+
+
+def _last_named(program: Program, model: onnx.ModelProto) -> Program:
+    """Tie a binary kernel that makes the output to its node: that value's name gets lost."""
+    last = program.calls[-1]
+    if last.layer or KIND not in program.kernels[last.kernel].attrs:
+        return program
+    output = model.graph.output[0].name
+    (name,) = (node.name for node in model.graph.node if output in node.output)
+    return replace(program, calls=(*program.calls[:-1], replace(last, layer=name)))
 
 
 @contextmanager

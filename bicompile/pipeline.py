@@ -10,6 +10,7 @@ import onnx
 from bicompile import toolchain
 from bicompile.artifact import Artifact, TensorSpec, read_artifact, write_artifact
 from bicompile.build import build_object
+from bicompile.calls import describe_calls, to_json
 from bicompile.driver import ENTRY, header_source
 from bicompile.explain import Explanation, explain
 from bicompile.files import atomic_folder
@@ -54,18 +55,23 @@ def compile_model(
     with onnx_file(source, width) as (path, name):
         traced = load_model(path)
     lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=check, dump_ir=dump_ir)
-    program = schedule_program(lower(lowered), target.arch)
+    explanation = explain(name, traced, lowered)
+    nests = lower(lowered)
+    report = {
+        **explanation.to_json(),
+        "calls": to_json(describe_calls(nests, lowered, explanation)),
+    }
+    program = schedule_program(nests, target.arch)
     plan = plan_memory(program)
     entry_input, entry_output = tensor_specs(lowered, program)
     labels = tuple(json.loads(_property(lowered, "bicompile.labels") or "[]"))
-    explanation = explain(name, traced, lowered)
     with atomic_folder(out, replaces="manifest.json") as folder:
         build_object(program, plan, target, folder / "model.o")
         toolchain.archive(folder / "model.o", folder / "libmodel.a")
         header = header_source(entry_input, entry_output, plan.workspace_bytes, labels)
         (folder / "model.h").write_text(header)
         (folder / "lowered.onnx").write_bytes(lowered.SerializeToString(deterministic=True))
-        (folder / "report.json").write_text(json.dumps(explanation.to_json(), indent=2) + "\n")
+        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         write_artifact(
             folder,
             target=target,

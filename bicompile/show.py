@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:  # what they import takes seconds, and not every verb needs it
     from bicompile.artifact import Artifact
-    from bicompile.cost.report import Row
     from bicompile.evaluate import Evaluation
     from bicompile.explain import Explained, Explanation
     from bicompile.pipeline import Compiled
@@ -163,23 +162,6 @@ def verification(
             f"by a margin of {row['margin']:.3g}"
         )
     print("  passed" if result.passed else "  FAILED")
-
-
-def costs(rows: "Sequence[Row]", sources: "Mapping[str, str]", *, as_json: bool) -> None:
-    """A line a kernel, the dearest first, and the sum; every model is named."""
-    if as_json:
-        _json(kernels=[dataclasses.asdict(row) for row in rows], models=dict(sources))
-        return
-    total = {core: sum(row.modelled_cycles[core] for row in rows) for core in sources}
-    print(f"{'instructions':>12}  {'vector':>8}  " + "  ".join(f"{core:>12}" for core in sources))
-    for row in rows:
-        cycles = "  ".join(f"{row.modelled_cycles[core]:12}" for core in sources)
-        print(f"{row.instructions:12}  {row.vector_instructions:8}  {cycles}  {row.symbol}")
-    sums = "  ".join(f"{cycles:12}" for cycles in total.values())
-    executed = sum(row.instructions for row in rows)
-    vector = sum(row.vector_instructions for row in rows)
-    print(f"{executed:12}  {vector:8}  {sums}  in all")
-    print("instructions are counted by the emulator; cycles are " + ", ".join(sources.values()))
 
 
 def evaluation(result: "Evaluation", *, as_json: bool) -> None:

@@ -49,6 +49,7 @@ class Instruction:
         hold: cycles for which it occupies a load/store unit; 1 elsewhere.
         reads: registers it waits for.
         writes: registers and the cycles until each can be read.
+        jump: bytes from here to where a branch goes; None where it does not or a register says.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Instruction:
     hold: int
     reads: tuple[int, ...]
     writes: tuple[tuple[int, int], ...]
+    jump: int | None = None
 
     @property
     def is_vector(self) -> bool:
@@ -68,9 +70,16 @@ class Instruction:
         named = {*self.reads, *(register for register, _ in self.writes)}
         return frozenset(n - _VECTOR_0 for n in named if _VECTOR_0 <= n < FLAGS)
 
+    @property
+    def vectors_loaded(self) -> int:
+        """How many vector registers it loads."""
+        if self.unit != "memory":
+            return 0
+        return sum(register >= _VECTOR_0 for register, _ in self.writes)
+
 
 def decode(code: bytes, address: int) -> tuple[Instruction, ...]:
-    """Decode whole instructions that lie at `address`; targets of branches are not kept.
+    """Decode whole instructions that lie at `address`.
 
     Raises UserError with the address of a word that is no instruction.
     """
@@ -110,7 +119,8 @@ def _decode(found: Any) -> Instruction:
         # `ret` names no operand; capstone writes `ret x1` where it is not x30.
         returns = [30] if name == "ret" and not numbers else []
         links = ((30, _INTEGER),) if name in ("bl", "blr") else ()
-        return Instruction(text, "branch", 1, _known([*reads, *numbers, *returns]), links)
+        waits = _known([*reads, *numbers, *returns])
+        return Instruction(text, "branch", 1, waits, links, _distance(found))
     vector = any(number is not None and _VECTOR_0 <= number < FLAGS for number in numbers)
     latency = _latency(name, vector)
     has_result = bool(numbers) and not _NO_RESULT.fullmatch(name)
@@ -123,6 +133,15 @@ def _decode(found: Any) -> Instruction:
         results.append(FLAGS)
     writes = tuple((number, latency) for number in _known(results))
     return Instruction(text, "vector" if vector else "integer", 1, _known(reads), writes)
+
+
+def _distance(found: Any) -> int | None:
+    """To where a branch goes from itself; it was decoded at address 0."""
+    kinds = [op.type for op in found.operands]
+    if arm64.ARM64_OP_IMM not in kinds:
+        return None
+    distance = int(found.operands[-1].imm)
+    return distance - (1 << 64) if distance >= 1 << 63 else distance
 
 
 def _latency(name: str, vector: bool) -> int:

@@ -12,6 +12,9 @@ is worked out once for each such state: exact, and most blocks of a loop cost on
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bicompile.cost.decode import Instruction, Unit
 from bicompile.cost.trace import Trace
 
@@ -64,11 +67,16 @@ def step(state: State, instructions: tuple[Instruction, ...]) -> tuple[int, Stat
 
 def cycles(trace: Trace) -> Counter[str]:
     """Modelled cycles by symbol; their sum is the modelled time of the run."""
+    return trace.by_symbol(spent(trace))
+
+
+def spent(trace: Trace) -> NDArray[np.int64]:
+    """Modelled cycles of every block, in the order they ran."""
     states, numbers = [_START], {_START: 0}
     known: dict[int, tuple[int, int]] = {}
-    spent = [0] * len(trace.blocks)
+    passed_in = np.empty(len(trace.order), np.int64)
     state, size = 0, len(trace.blocks)
-    for block in trace.order.tolist():
+    for position, block in enumerate(trace.order.tolist()):
         key = state * size + block
         found = known.get(key)
         if found is None:
@@ -77,9 +85,5 @@ def cycles(trace: Trace) -> Counter[str]:
                 numbers[after] = len(states)
                 states.append(after)
             found = known[key] = (passed, numbers[after])
-        passed, state = found
-        spent[block] += passed
-    total: Counter[str] = Counter()
-    for block_spent, of in zip(spent, trace.blocks, strict=True):
-        total[of.symbol] += block_spent
-    return total
+        passed_in[position], state = found
+    return passed_in

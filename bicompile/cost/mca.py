@@ -17,6 +17,9 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bicompile.cost.trace import Trace
 from bicompile.errors import UserError
 
@@ -55,16 +58,21 @@ def cycles(trace: Trace, cpu: str) -> Counter[str]:
 
     Raises UserError when llvm-mca is not installed or does not take the code.
     """
-    windows = Counter(_windows(trace))
+    return trace.by_symbol(spent(trace, cpu))
+
+
+def spent(trace: Trace, cpu: str) -> NDArray[np.int64]:
+    """Modelled cycles of every window at its first block, in the order they ran; 0 elsewhere."""
+    windows = list(_windows(trace))
     regions = {context + window for context, window in windows}
     regions |= {context for context, _ in windows if context}
     times = _simulate(trace, sorted(regions), cpu)
-    total: Counter[str] = Counter()
-    for (context, window), ran in windows.items():
-        alone = times[context] if context else 0
-        symbol = trace.blocks[window[0]].symbol
-        total[symbol] += ran * (times[context + window] - alone)
-    return total
+    passed_in = np.zeros(len(trace.order), np.int64)
+    position = 0
+    for context, window in windows:
+        passed_in[position] = times[context + window] - (times[context] if context else 0)
+        position += len(window)
+    return passed_in
 
 
 def _windows(trace: Trace) -> Iterable[tuple[Window, Window]]:

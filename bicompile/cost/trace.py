@@ -5,7 +5,7 @@ take a few hundred blocks and one number for every block that ran.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -55,18 +55,30 @@ class Trace:
     @property
     def instructions(self) -> Counter[str]:
         """Instructions executed, by symbol; exact."""
-        counts: Counter[str] = Counter()
-        for block, times in zip(self.blocks, self.times, strict=True):
-            counts[block.symbol] += times * len(block.instructions)
-        return counts
+        return self.by_symbol(self.of_blocks(lambda block: len(block.instructions)))
 
     @property
     def vector_instructions(self) -> Counter[str]:
         """Those of them that the ASIMD and floating-point unit executes, by symbol; exact."""
-        counts: Counter[str] = Counter()
-        for block, times in zip(self.blocks, self.times, strict=True):
-            counts[block.symbol] += times * sum(i.is_vector for i in block.instructions)
-        return counts
+        return self.by_symbol(self.of_blocks(vector_instructions))
+
+    def of_blocks(self, count: Callable[[Block], int]) -> NDArray[np.int64]:
+        """What every block of `order` counts."""
+        counts = np.array([count(block) for block in self.blocks], np.int64)
+        return counts[self.order]
+
+    def by_symbol(self, spent: NDArray[np.int64]) -> Counter[str]:
+        """The sum of numbers, one for every block of `order`, by symbol."""
+        sums: Counter[str] = Counter()
+        each = np.bincount(self.order, weights=spent, minlength=len(self.blocks))
+        for block, total in zip(self.blocks, each.tolist(), strict=True):
+            sums[block.symbol] += int(total)
+        return sums
+
+
+def vector_instructions(block: Block) -> int:
+    """Instructions of a block that the ASIMD and floating-point unit executes."""
+    return sum(instruction.is_vector for instruction in block.instructions)
 
 
 def collect(executable: Executable, sample: NDArray[np.float32]) -> Trace:

@@ -14,13 +14,13 @@ mov x9, x30; bl floats; str q0, [x1]; mov x30, x9; ret
 
 def test_rows_are_ordered_by_modelled_cycles(program) -> None:
     assert measure(program(LINES), X) == [
-        Row("model_run", 5, 0, {"cortex-a53": 7}),
-        Row("floats", 3, 2, {"cortex-a53": 6}),
+        Row("model_run", 5, 0, 0, {"cortex-a53": 7}, 1, 0),
+        Row("floats", 3, 2, 0, {"cortex-a53": 6}, 1, 0),
     ]
 
 
 def test_without_models_rows_are_ordered_by_instructions(program) -> None:
-    assert [row.symbol for row in measure(program(LINES), X, ())] == ["model_run", "floats"]
+    assert [row.name for row in measure(program(LINES), X, ())] == ["model_run", "floats"]
 
 
 def test_an_unknown_model_is_named_beside_the_known_ones(program) -> None:

@@ -120,6 +120,39 @@ def test_every_instruction_has_its_unit(assemble) -> None:
     assert [(text, i.unit) for (text, _), i in zip(UNITS, decoded, strict=True)] == UNITS
 
 
+JUMPS = [
+    ("b .+16", 16),
+    ("b.ne .-8", -8),
+    ("cbz x3, .-4", -4),
+    ("tbnz w3, #1, .+12", 12),
+    ("bl .+8", 8),
+    ("br x3", None),
+    ("ret", None),
+    ("add x0, x1, #4", None),
+]
+
+LOADED = [
+    ("ldr q0, [x1]", 1),
+    ("ldp q0, q1, [x1], #32", 2),
+    ("ld1 {v0.16b-v3.16b}, [x1]", 4),
+    ("ldp x0, x2, [x1]", 0),
+    ("stp q0, q1, [x1]", 0),
+    ("cnt v0.16b, v1.16b", 0),
+]
+
+
+def test_a_direct_branch_has_its_distance(assemble) -> None:
+    decoded = assemble(";".join(text for text, _ in JUMPS))
+    assert [(text, i.jump) for (text, _), i in zip(JUMPS, decoded, strict=True)] == JUMPS
+
+
+def test_loaded_vectors_are_counted(assemble) -> None:
+    decoded = assemble(";".join(text for text, _ in LOADED))
+    assert [
+        (text, i.vectors_loaded) for (text, _), i in zip(LOADED, decoded, strict=True)
+    ] == LOADED
+
+
 def test_vector_registers_are_named_whatever_their_size(assemble) -> None:
     (instruction,) = assemble("fmadd s0, s31, s7, s8")
     assert instruction.vector_registers == {0, 31, 7, 8}

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bicompile.cost import inorder
+from bicompile.cost.registers import check_registers
 from bicompile.cost.trace import Trace, collect
 from bicompile.errors import UserError
 from bicompile.schedules import kernels
@@ -108,6 +109,14 @@ def test_the_five_partitions_take_30_registers(hand_kernel, name, k, constants) 
     named = {n for block in blocks for i in block.instructions for n in i.vector_registers}
     assert named - constants == set(range(32)) - {6, 7}
     assert len(named - constants) == 30
+
+
+def test_no_function_of_the_kernel_spills_in_an_inner_loop(hand_kernel) -> None:
+    executable, _ = hand_kernel.call(packed(0, 16, 512), packed(1, 8, 512), 512)
+    found = check_registers(executable)
+    assert len([name for name in found if name.startswith("fbck_strip")]) == 6
+    assert {name: function for name, function in found.items() if function.spills} == {}
+    assert found["fbck_strip_i32"].used == 30
 
 
 def test_a_tile_of_one_round_is_bound_by_its_vector_instructions_alone(hand_kernel) -> None:

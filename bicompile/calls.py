@@ -1,0 +1,125 @@
+"""The kernel calls of a program, each with the layer that it works for and the least it costs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from bicompile.dual_workloads import PLANES
+from bicompile.errors import UserError
+from bicompile.explain import Explanation
+from bicompile.passes.graph import LAYER
+from bicompile.program import Call, Program
+from bicompile.report import note_on
+from bicompile.workloads import KIND, USED_BYTES
+
+UNIT = 128
+"""Binary multiply-accumulates of a unit: what two vectors of 128 bits hold."""
+
+_BINARIZES = ("dual_scale", "threshold")
+_PRODUCTS = ("popcount_gemm", "popcount_epilogue", "grouped_popcount_gemm")
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel.
+
+    Attributes:
+        kernel: its name in the object.
+        node: the node of lowered.onnx that it computes; empty for what TVM fused by itself.
+        layer: the layer of the source model that it works for; binarizing counts to the layer that
+            alone reads the bits. Empty where there is none.
+        product: K bits, M outputs, N columns of the binary matrix product that it computes; None
+            for another kernel and for a product in groups. The columns of every plane count.
+        units: M·N·ceil(K / 128), of all groups; 0 where it is no binary product.
+        floor: vector instructions that it needs at least, see `floor`; 0 where units are 0.
+    """
+
+    kernel: str
+    node: str
+    layer: str
+    product: tuple[int, int, int] | None
+    units: int
+    floor: float
+
+
+def units(bits: int, sums: int) -> int:
+    """Units of so many sums of K products: K of them take whole vectors."""
+    return sums * -(-bits // UNIT)
+
+
+def floor(bits: int, sums: int, *, is_float: bool) -> float:
+    """Vector instructions that so many sums of K products need at least.
+
+    EOR, CNT and an addition for every 16 bytes, of which only those that K needs count; for float
+    results one addition and one subtraction of four at once (see microkernels.count_tree).
+    """
+    return sums * (3 * -(-bits // 8) / 16 + (0.5 if is_float else 0))
+
+
+def describe_calls(
+    program: Program, lowered: onnx.ModelProto, explanation: Explanation
+) -> list[KernelCall]:
+    """The calls of a program, in its order, tied to the layers of its model by node names."""
+    of_node = {node.name: note_on(node, LAYER) for node in lowered.graph.node}
+    products = {layer.name: layer.products for layer in explanation.layers}
+    layers = [of_node.get(call.layer) or call.layer for call in program.calls]
+    for index, call in enumerate(program.calls):
+        if _kind(program, call) in _BINARIZES:
+            readers = {
+                layers[other]
+                for other, reader in enumerate(program.calls)
+                if call.outputs[0] in reader.inputs
+            }
+            if len(readers) == 1:
+                (layers[index],) = readers
+    return [
+        _described(program, call, layer if layer in products else "", products.get(layer, 0))
+        for call, layer in zip(program.calls, layers, strict=True)
+    ]
+
+
+def _described(program: Program, call: Call, layer: str, bits: int) -> KernelCall:
+    kernel, kind = program.kernels[call.kernel], _kind(program, call)
+    if kind not in _PRODUCTS:
+        return KernelCall(call.kernel, call.layer, layer, None, 0, 0)
+    result = program.buffers[call.outputs[0]]
+    # Of a layer that nothing explains, all bits of its bytes are products.
+    bits = bits or 8 * int(kernel.attrs.get(USED_BYTES, kernel.params[0].ty.shape[1]))
+    rows, outputs = (int(dim) for dim in kernel.params[-1].ty.shape)
+    rows *= int(kernel.attrs.get(PLANES, 1))
+    return KernelCall(
+        call.kernel,
+        call.layer,
+        layer,
+        None if kind == "grouped_popcount_gemm" else (bits, outputs, rows),
+        units(bits, rows * outputs),
+        floor(bits, rows * outputs, is_float=result.dtype == "float32"),
+    )
+
+
+def _kind(program: Program, call: Call) -> str:
+    return str(program.kernels[call.kernel].attrs.get(KIND, ""))
+
+
+def to_json(calls: Sequence[KernelCall]) -> list[dict[str, Any]]:
+    """What report.json holds under `calls`."""
+    return [asdict(call) for call in calls]
+
+
+def read_calls(report: Path) -> list[KernelCall]:
+    """The calls that report.json tells; raises UserError where it tells none."""
+    try:
+        told: list[dict[str, Any]] = json.loads(report.read_text())["calls"]
+        shapes = [call.pop("product") for call in told]
+        return [
+            KernelCall(**call, product=None if shape is None else tuple(shape))
+            for call, shape in zip(told, shapes, strict=True)
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{report} tells no kernel calls; compile the model again with this version"
+        ) from error

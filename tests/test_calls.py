@@ -1,0 +1,47 @@
+from pathlib import Path
+
+from bicompile.calls import KernelCall, describe_calls, floor, read_calls, units
+from bicompile.explain import explain
+from bicompile.load import load_model
+from bicompile.lower import lower
+from bicompile.rewriting import run_passes
+from bicompile.zoo import onnx_file
+
+
+def calls_of(path: Path) -> list[KernelCall]:
+    traced = load_model(path)
+    lowered = run_passes(traced, check=False)
+    return describe_calls(lower(lowered), lowered, explain("model", traced, lowered))
+
+
+def test_every_product_has_its_layer_and_its_shape(keyword_onnx: Path) -> None:
+    products = {call.layer: call.product for call in calls_of(keyword_onnx) if call.product}
+    assert products == {"front": (25, 20, 64), "point": (20, 18, 64), "head": (18, 12, 1)}
+
+
+def test_binarizing_counts_to_the_layer_that_reads_the_bits(keyword_onnx: Path) -> None:
+    calls = calls_of(keyword_onnx)
+    assert {call.layer for call in calls if call.units == 0} >= {"front", "point", "head"}
+
+
+def test_both_planes_of_a_layer_are_its_columns() -> None:
+    with onnx_file("zoo:bifsmnv2-kws12", 0) as (path, _):
+        calls = calls_of(path)
+    products = {call.layer: call.product for call in calls if call.product}
+    assert products["/front/conv2/Conv"] == (400, 32, 2 * 64)
+    assert products["/blocks/0/expand/Conv"] == (128, 256, 2 * 8)
+
+
+def test_calls_of_an_artifact_are_those_of_its_model(
+    compiled_folder: Path, keyword_onnx: Path
+) -> None:
+    assert read_calls(compiled_folder / "report.json") == calls_of(keyword_onnx)
+
+
+def test_a_unit_is_128_products_of_a_sum_begun() -> None:
+    assert [units(bits, 10) for bits in (1, 128, 129, 400)] == [10, 10, 20, 40]
+
+
+def test_the_floor_counts_the_bytes_of_a_sum() -> None:
+    assert floor(128, 16, is_float=False) == 16 * 3
+    assert floor(400, 16, is_float=True) == 16 * (3 * 50 / 16 + 0.5)
