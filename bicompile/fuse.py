@@ -1,12 +1,11 @@
 """Ops of the domain that are computed by one kernel → one node, before they are lowered."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 
+from bicompile.nodes import Nodes
 from bicompile.ops import DOMAIN
 
 LAYERS = ("BinaryLinear", "BinaryConv1d", "BinaryConv2d")
@@ -56,26 +55,8 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
     return fused
 
 
-class _Graph:
+class _Graph(Nodes):
     """Looks at a graph of nodes and rewrites one in place."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph = graph
-        self._made_by = {name: node for node in graph.node for name in node.output}
-        self._read = Counter(name for node in graph.node for name in node.input)
-        self._read.update(value.name for value in graph.output)
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        self._shapes = {
-            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-            for value in (*graph.input, *graph.value_info)
-        }
-
-    def only_read(self, name: str, *ops: str, domain: str = DOMAIN) -> onnx.NodeProto | None:
-        """The node that makes a value which is read once, if it is one of `ops`."""
-        node = self._made_by.get(name)
-        if node is None or node.domain != domain or node.op_type not in ops:
-            return None
-        return node if self._read[name] == 1 else None
 
     def become(
         self,
@@ -93,24 +74,24 @@ class _Graph:
 
     def remove_unread(self) -> None:
         """Remove the nodes that nothing reads any more."""
-        needed = {value.name for value in self._graph.output}
+        needed = {value.name for value in self.graph.output}
         kept = []
-        for node in reversed(self._graph.node):
+        for node in reversed(self.graph.node):
             if needed.intersection(node.output):
                 needed.update(node.input)
                 kept.append(node)
-        del self._graph.node[:]
-        self._graph.node.extend(reversed(kept))
+        del self.graph.node[:]
+        self.graph.node.extend(reversed(kept))
 
     def merge_depthwise(self, epilogue: onnx.NodeProto, layer: onnx.NodeProto) -> bool:
         """Make a node of DUAL_DEPTHWISE of an epilogue, if that and its layer are one."""
         binarizer = self.only_read(layer.input[0], "DualScale")
-        weights = self._constant(layer.input[1])
+        weights = self.constant(layer.input[1])
         _, scale, *constants, residual = epilogue.input
         if layer.op_type != "BinaryConv1d" or binarizer is None or weights is None:
             return False
         channels = len(weights)
-        if binarizer.output[1] != scale or self._read[scale] != 1:
+        if binarizer.output[1] != scale or self.times_read(scale) != 1:
             return False
         if _attributes(layer) != {**_DEPTHWISE, "group": channels}:
             return False
@@ -118,15 +99,15 @@ class _Graph:
         padded = self.only_read(binarizer.input[0], "Pad", domain="")
         pads = (0, 0) if padded is None else self._pads(padded)
         x = binarizer.input[0] if padded is None else padded.input[0]
-        shape = self._shapes.get(x, ())
+        shape = self.shapes.get(x, ())
         if pads is None or given["axes"] != [1] or given["group"] != channels:
             return False
         if len(shape) != 3 or shape[0] != 1 or not 0 < shape[1] <= _MOST_FRAMES:
             return False
-        arrays = [self._constant(name) for name in constants]
+        arrays = [self.constant(name) for name in constants]
         if any(array is None or array.size not in (1, channels) for array in arrays):
             return False
-        slope, rest = arrays[2], self._constant(residual)
+        slope, rest = arrays[2], self.constant(residual)
         if slope is None or slope.size > 1 or slope.max() > 1:
             return False
         if residual != x and (rest is None or rest.any()):
@@ -143,7 +124,7 @@ class _Graph:
         layer = bent and self.only_read(bent.input[0], "Conv", domain="")
         if bent is None or layer is None or len(layer.input) < 3:
             return
-        weights, bias, slope = map(self._constant, (*layer.input[1:], bent.input[1]))
+        weights, bias, slope = map(self.constant, (*layer.input[1:], bent.input[1]))
         attributes = {"group": 1, "auto_pad": b"NOTSET", "dilations": [1, 1], "strides": [1, 1]}
         attributes |= {"pads": [0] * 4} | _attributes(layer)
         if weights is None or bias is None or slope is None or slope.size > 1 or slope.max() > 1:
@@ -151,7 +132,7 @@ class _Graph:
         is_plain = attributes["auto_pad"] == b"NOTSET" and attributes["dilations"] == [1, 1]
         if weights.ndim != 4 or weights.shape[1] != 1 or attributes["group"] != 1 or not is_plain:
             return
-        shape = self._shapes.get(layer.input[0], ())
+        shape = self.shapes.get(layer.input[0], ())
         if _attributes(transpose).get("perm") != [0, 2, 3, 1] or shape[:1] != (1,):
             return
         given = {name: attributes[name] for name in ("strides", "pads")}
@@ -160,8 +141,8 @@ class _Graph:
 
     def _pads(self, node: onnx.NodeProto) -> tuple[int, int] | None:
         """Zeros before and after the middle one of three axes, where there are no others."""
-        pads = self._constant(node.input[1])
-        fill = self._constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        pads = self.constant(node.input[1])
+        fill = self.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         is_zero = len(node.input) < 3 or not node.input[2] or (fill is not None and not fill.any())
         mode = _attributes(node).get("mode", b"constant")
         if pads is None or len(node.input) > 3 or mode != b"constant" or not is_zero:
@@ -169,10 +150,6 @@ class _Graph:
         if pads.size != 6 or pads[[0, 2, 3, 5]].any() or (pads < 0).any():
             return None
         return int(pads[1]), int(pads[4])
-
-    def _constant(self, name: str) -> np.ndarray | None:
-        tensor = self._tensors.get(name)
-        return None if tensor is None else onnx.numpy_helper.to_array(tensor)
 
 
 _DEPTHWISE = {"channels": 1, "strides": [1], "pads": [0, 0], "dilations": [1]}

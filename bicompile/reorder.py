@@ -5,13 +5,13 @@ in another order is not moved; the weights that meet it are, once, before they a
 kernel. Binary sums stay exact; float sums are added in another order.
 """
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bicompile.nodes import Nodes
 from bicompile.ops import DOMAIN
 
 _BINARIZERS = ("DualScale", "Threshold")
@@ -36,38 +36,27 @@ def reorder(model: onnx.ModelProto) -> onnx.ModelProto:
     return reordered
 
 
-class _Graph:
+class _Graph(Nodes):
     """Finds what stands before a layer, and rewrites it in place."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph = graph
-        self._made_by = {name: node for node in graph.node for name in node.output}
-        self._read = Counter(name for node in graph.node for name in node.input)
-        self._read.update(value.name for value in graph.output)
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        self._shapes = {
-            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-            for value in (*graph.input, *graph.value_info)
-        }
 
     def reorder_rows(self, layer: onnx.NodeProto) -> None:
         """Let a map become rows by runs of channels, if it becomes a binary layer's rows."""
-        binarizer = self._only_read(layer.input[0], *_BINARIZERS, domain=DOMAIN)
-        to_rows = binarizer and self._only_read(binarizer.input[0], "Transpose")
-        reshaped = to_rows and self._only_read(to_rows.input[0], "Reshape")
-        first = reshaped and self._only_read(reshaped.input[0], "Transpose")
+        binarizer = self.only_read(layer.input[0], *_BINARIZERS)
+        to_rows = binarizer and self.only_read(binarizer.input[0], "Transpose", domain="")
+        reshaped = to_rows and self.only_read(to_rows.input[0], "Reshape", domain="")
+        first = reshaped and self.only_read(reshaped.input[0], "Transpose", domain="")
         if binarizer is None or to_rows is None or reshaped is None or first is None:
             return
-        shape = self._shapes.get(first.input[0], ())
+        shape = self.shapes.get(first.input[0], ())
         if _permutation(first) != _TO_CHANNELS_FIRST or _permutation(to_rows) != _TO_ROWS:
             return
         if len(shape) != 4 or not all(shape):
             return
         batch, height, width, depth = shape
         rows = (batch, width, depth * height)
-        constants = [self._constant(name) for name in binarizer.input[1:]]
-        weights = self._constant(layer.input[1])
-        if self._shapes.get(to_rows.output[0]) != rows or not _mixes_channels(binarizer):
+        constants = [self.constant(name) for name in binarizer.input[1:]]
+        weights = self.constant(layer.input[1])
+        if self.shapes.get(to_rows.output[0]) != rows or not _mixes_channels(binarizer):
             return
         if weights is None or any(c is None or c.shape != rows[2:] for c in constants):
             return
@@ -82,51 +71,43 @@ class _Graph:
         self._forget(first.output[0], reshaped.output[0])
         reshaped.input[1] = self._add(reshaped.input[1], np.array(rows, np.int64))
         binarizer.input[0] = reshaped.output[0]
-        self._graph.node.remove(to_rows)
+        self.graph.node.remove(to_rows)
 
     def reorder_flattened(self, layer: onnx.NodeProto) -> None:
         """Let a float layer read what a transpose before it reads."""
-        reshaped = self._only_read(layer.input[0], "Reshape", "Flatten")
-        transpose = reshaped and self._only_read(reshaped.input[0], "Transpose")
-        weights = self._constant(layer.input[1])
+        reshaped = self.only_read(layer.input[0], "Reshape", "Flatten", domain="")
+        transpose = reshaped and self.only_read(reshaped.input[0], "Transpose", domain="")
+        weights = self.constant(layer.input[1])
         if reshaped is None or transpose is None or weights is None or _flag(layer, "transA"):
             return
-        shape, order = self._shapes.get(transpose.input[0], ()), _permutation(transpose)
+        shape, order = self.shapes.get(transpose.input[0], ()), _permutation(transpose)
         size = int(np.prod(shape))
-        if not size or order is None or self._shapes.get(reshaped.output[0]) != (1, size):
+        if not size or order is None or self.shapes.get(reshaped.output[0]) != (1, size):
             return
         places = np.arange(size).reshape(shape).transpose(order).ravel()
         axis = 1 if _flag(layer, "transB") else 0
         layer.input[1] = self._add(layer.input[1], weights.take(np.argsort(places), axis))
-        reshaped.input[0] = transpose.input[0]
-        self._graph.node.remove(transpose)
-
-    def _only_read(self, name: str, *ops: str, domain: str = "") -> onnx.NodeProto | None:
-        """The node that makes a value which is read once, if it is one of `ops`."""
-        node = self._made_by.get(name)
-        if node is None or node.domain != domain or node.op_type not in ops:
-            return None
-        return node if self._read[name] == 1 else None
-
-    def _constant(self, name: str) -> NDArray[Any] | None:
-        tensor = self._tensors.get(name)
-        return None if tensor is None else onnx.numpy_helper.to_array(tensor)
+        # Its shape is said anew: it may have been taken from axes that the transpose had moved.
+        whole = self._add(f"{reshaped.output[0]}/shape", np.array((1, size), np.int64))
+        inputs = [transpose.input[0], whole]
+        reshaped.CopyFrom(onnx.helper.make_node("Reshape", inputs, reshaped.output, reshaped.name))
+        self.graph.node.remove(transpose)
 
     def _add(self, name: str, array: NDArray[Any]) -> str:
         """Add a constant under a name of its own: others may read the one it comes from."""
         new = f"{name}/reordered"
-        while new in self._tensors:
+        while new in self.tensors:
             new += "_"
         tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(array), new)
-        self._graph.initializer.append(tensor)
-        self._tensors[new] = tensor
+        self.graph.initializer.append(tensor)
+        self.tensors[new] = tensor
         return new
 
     def _forget(self, *names: str) -> None:
         """Forget the shapes of values that have others now."""
-        kept = [value for value in self._graph.value_info if value.name not in names]
-        del self._graph.value_info[:]
-        self._graph.value_info.extend(kept)
+        kept = [value for value in self.graph.value_info if value.name not in names]
+        del self.graph.value_info[:]
+        self.graph.value_info.extend(kept)
 
 
 def _mixes_channels(binarizer: onnx.NodeProto) -> bool:

@@ -118,3 +118,19 @@ def test_a_float_layer_reads_what_was_transposed(transposed: int) -> None:
 def test_a_transpose_of_a_batch_stays() -> None:
     before = float_behind([0, 2, 1], transposed=1, batch=2)
     assert reorder(before) == before
+
+
+@pytest.mark.parametrize("flat", ["Flatten", "Reshape"])
+def test_a_first_axis_that_a_transpose_moves_is_not_taken_for_the_batch(flat: str) -> None:
+    constants = {"weights": floats(1, 24, OUTPUTS), "shape": np.array([0, -1])}
+    inputs = ["moved", "shape"] if flat == "Reshape" else ["moved"]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["moved"], perm=[1, 0, 2]),
+        helper.make_node(flat, inputs, ["flat"]),
+        helper.make_node("Gemm", ["flat", "weights"], ["y"], "head"),
+    ]
+    before = model_of(nodes, constants, (4, 1, 6))
+    after = reorder(before)
+    assert "Transpose" not in [node.op_type for node in after.graph.node]
+    x = floats(0, 4, 1, 6)
+    np.testing.assert_allclose(run(after, x), run(before, x), rtol=1e-5, atol=1e-5)
