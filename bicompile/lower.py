@@ -17,6 +17,8 @@ from bicompile.convolution import layer_of, name_of
 from bicompile.epilogue_converters import CONVERTERS
 from bicompile.errors import UserError
 from bicompile.fuse import fuse
+from bicompile.nodes import Nodes
+from bicompile.ops import DOMAIN
 from bicompile.program import Buffer, Call, Program
 from bicompile.reorder import reorder
 from bicompile.workloads import KIND
@@ -25,8 +27,10 @@ from bicompile.workloads import KIND
 def lower(model: onnx.ModelProto) -> Program:
     """Lower a model whose nodes are standard ops or ops of the domain `bicompile`.
 
-    Raises UserError naming the node whose op TVM's importer does not take.
+    Raises UserError naming the node whose op TVM's importer does not take, or a convolution with
+    weights that are not finite.
     """
+    _check_finite(model.graph)
     with _domain_converters():
         model = fuse(reorder(model))
         known = onnx_frontend._get_convert_map()
@@ -50,6 +54,20 @@ def lower(model: onnx.ModelProto) -> Program:
         ]
     )(module)
     return _last_named(_Reader(module).program(), model)
+
+
+def _check_finite(graph: onnx.GraphProto) -> None:
+    """Infinity times a padding of 0 is NaN where padding is computed; onnxruntime leaves it out."""
+    nodes = Nodes(graph)
+    for node in graph.node:
+        if node.op_type != "Conv" or node.domain == DOMAIN:
+            continue
+        weights = nodes.constant(node.input[1])
+        if weights is not None and not np.isfinite(weights).all():
+            raise UserError(
+                f"node {node.name or node.output[0]} is Conv with weights that are not finite, "
+                "and what those give is not settled at a padded border; train the model again"
+            )
 
 
 def _last_named(program: Program, model: onnx.ModelProto) -> Program:

@@ -285,3 +285,11 @@ def test_a_form_that_the_importer_does_not_take_is_told_with_its_node(
     with pytest.raises(UserError, match=r"^node over/four/axes is Conv in a form that cannot be"):
         lower(networks.model_of([node], constants, x=shape, y=shape))
     assert not capfd.readouterr().out  # it would stand before the JSON
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
+def test_a_convolution_with_an_infinite_weight_is_named(bad: float) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "over/all", pads=[1, 1])
+    constants = {"w": np.array([[[1, bad, 1]]], np.float32)}
+    with pytest.raises(UserError, match=r"^node over/all is Conv with weights that are not finite"):
+        lower(networks.model_of([node], constants, x=(1, 1, 4), y=(1, 1, 4)))
