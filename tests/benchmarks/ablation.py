@@ -43,6 +43,7 @@ ROWS = (
     Row("single sign", {"activation": "single"}, seeds=1),
     Row("single sign, thresholds from channel means", {"activation": "single"}, MEANS),
     Row("dual, one learned scale a layer", {"activation": "learned-scale"}),
+    Row("one learned scale, thresholds from channel means", {"activation": "learned-scale"}, MEANS),
     Row("without distillation", student={"distillation_kind": "none"}),
     Row("plain distillation", student={"distillation_kind": "plain"}, seeds=1),
     Row("plain sign, nothing learned", {"binarizer": "plain"}, seeds=1),
