@@ -14,6 +14,7 @@ from bicompile.model.binarizer import DualScale, SingleSign, sign
 from bicompile.model.network import BiFSMNv2
 
 CLIPS = 512
+"""So many clips say where a channel's mean lies."""
 
 
 def start_at_means(network: BiFSMNv2, features: Tensor) -> None:
