@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,20 @@ def describe_calls(
         _described(program, call, layer if layer in products else "", products.get(layer, 0))
         for call, layer in zip(program.calls, layers, strict=True)
     ]
+
+
+def name_functions(
+    explanation: Explanation, calls: Sequence[KernelCall], scheduled: Program
+) -> Explanation:
+    """The explanation with the function that computes every layer, in a scheduled program."""
+    # What a layer ends with is its product; binarizing and patches come before it.
+    kernels = {call.layer: call.kernel for call in calls}
+    kernels |= {call.layer: call.kernel for call in calls if call.units}
+    named = [
+        replace(layer, function=scheduled.functions.get(kernels.get(layer.name, "")))
+        for layer in explanation.layers
+    ]
+    return replace(explanation, layers=tuple(named))
 
 
 def _described(program: Program, call: Call, layer: str, bits: int) -> KernelCall:

@@ -10,7 +10,7 @@ import onnx
 from bicompile import toolchain
 from bicompile.artifact import Artifact, TensorSpec, read_artifact, write_artifact
 from bicompile.build import build_object
-from bicompile.calls import describe_calls, to_json
+from bicompile.calls import KernelCall, describe_calls, name_functions, to_json
 from bicompile.driver import ENTRY, header_source
 from bicompile.explain import Explanation, explain
 from bicompile.files import atomic_folder
@@ -56,12 +56,8 @@ def compile_model(
         traced = load_model(path)
     lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=check, dump_ir=dump_ir)
     explanation = explain(name, traced, lowered)
-    nests = lower(lowered)
-    report = {
-        **explanation.to_json(),
-        "calls": to_json(describe_calls(nests, lowered, explanation)),
-    }
-    program = schedule_program(nests, target.arch)
+    explanation, calls, program = _schedule(explanation, lowered, target)
+    report = {**explanation.to_json(), "calls": to_json(calls)}
     plan = plan_memory(program)
     entry_input, entry_output = tensor_specs(lowered, program)
     labels = tuple(json.loads(_property(lowered, "bicompile.labels") or "[]"))
@@ -84,6 +80,29 @@ def compile_model(
             versions={package: version(package) for package in _PACKAGES},
         )
     return Compiled(read_artifact(out), explanation)
+
+
+def explain_kernels(
+    source: str, target: Target, *, width: int | None = None, sign_of_zero: SignOfZero = "strict"
+) -> Explanation:
+    """As explain.explain_model, with the functions that a compile for a target would call.
+
+    Raises UserError for what is not accepted, also by a compile.
+    """
+    with onnx_file(source, width) as (path, name):
+        traced = load_model(path)
+    lowered = run_passes(traced, check=False, sign_of_zero=sign_of_zero)
+    return _schedule(explain(name, traced, lowered), lowered, target)[0]
+
+
+def _schedule(
+    explanation: Explanation, lowered: onnx.ModelProto, target: Target
+) -> tuple[Explanation, list[KernelCall], Program]:
+    """The layers with their functions, the kernel calls, and the scheduled program."""
+    nests = lower(lowered)
+    calls = describe_calls(nests, lowered, explanation)
+    program = schedule_program(nests, target.arch)
+    return name_functions(explanation, calls, program), calls, program
 
 
 def tensor_specs(model: onnx.ModelProto, program: Program) -> tuple[TensorSpec, TensorSpec]:

@@ -21,11 +21,13 @@ def schedule_program(program: Program, arch: str) -> Program:
     kernels: dict[str, tirx.PrimFunc] = {}
     scratch: dict[str, list[Buffer]] = {}
     microkernels: dict[str, str] = {}
+    functions: dict[str, str] = {}
     layouts: dict[str, Mapping[int, Layout]] = {}
     for name, kernel in program.kernels.items():
         made = schedule(kernel, arch)
         kernels[name], scratch[name] = _hoist_scratch(made.function)
         microkernels |= made.assembly
+        functions[name] = next(iter(made.assembly), name)
         layouts[name] = made.layouts
     buffers = dict(program.buffers)
     calls = []
@@ -41,6 +43,7 @@ def schedule_program(program: Program, arch: str) -> Program:
         buffers=buffers,
         calls=tuple(calls),
         microkernels=microkernels,
+        functions=functions,
         layouts=layouts,
     )
 
