@@ -11,7 +11,7 @@ from onnx import TensorProto
 from bicompile.errors import UserError
 from bicompile.ops import DOMAIN
 
-_TOLERANCE = 1e-4
+TOLERANCE = 1e-4
 """Of the largest output; what reordering float sums does stays far below."""
 
 _SMALLEST_INPUTS = 0.01
@@ -80,6 +80,17 @@ class Observed:
     outputs: list[np.ndarray]
     decisions: list[list[np.ndarray]]
 
+    def difference(self, index: int, found: np.ndarray) -> float:
+        """How far other outputs for an input are from these, of the largest number in these."""
+        # Where a sum cancels, rounding noise may be all that is left of the outputs for one input.
+        least = _SMALLEST_INPUTS * max(map(_largest, self.outputs), default=0.0)
+        return _relative_difference(self.outputs[index], found, least)
+
+    def is_near_threshold(self, index: int) -> bool:
+        """Whether reordered sums could turn a decision on an input."""
+        sides = self.decisions[index]
+        return any(_near_threshold(x, t) for x, t in zip(sides[::2], sides[1::2], strict=True))
+
 
 def observe(
     model: onnx.ModelProto, inputs: Sequence[np.ndarray], what: str = "the model"
@@ -100,14 +111,11 @@ def check_pass(name: str, before: Observed, after: Observed) -> None:
     """
     is_crossed = False
     output = after.model.graph.output[0].name
-    # Where a sum cancels, rounding noise may be all that is left of the outputs for one input.
-    largest = max(map(_largest, before.outputs), default=0.0)
-    for index, (expected, found) in enumerate(zip(before.outputs, after.outputs, strict=True)):
-        difference = _relative_difference(expected, found, _SMALLEST_INPUTS * largest)
-        if difference <= _TOLERANCE:
+    for index, found in enumerate(after.outputs):
+        difference = before.difference(index, found)
+        if difference <= TOLERANCE:
             continue
-        sides = before.decisions[index]
-        if not any(_near_threshold(x, t) for x, t in zip(sides[::2], sides[1::2], strict=True)):
+        if not before.is_near_threshold(index):
             node = first_difference(before.model, after.model, before.inputs[index])
             raise _disagreement(name, node, f"output {output}", index, difference)
         is_crossed = True
@@ -124,7 +132,7 @@ def check_pass(name: str, before: Observed, after: Observed) -> None:
 def _disagreement(name: str, node: str, value: str, index: int, difference: float) -> UserError:
     return UserError(
         f"pass {name} changed what the model computes at node {node}: {value} differs by "
-        f"{difference:.3g} of its largest value on check input {index}, accepted {_TOLERANCE:g}; "
+        f"{difference:.3g} of its largest value on check input {index}, accepted {TOLERANCE:g}; "
         "nothing was written, please report the model"
     )
 
@@ -149,7 +157,7 @@ def _parted(
         found = _run(fed, "the graph after the pass", x, expected)
         for (name, old), new in zip(expected.items(), found, strict=True):
             difference = _relative_difference(old, new)
-            if difference > _TOLERANCE:
+            if difference > TOLERANCE:
                 parted.setdefault(name, []).append((index, difference))
     return parted
 
@@ -180,7 +188,7 @@ def first_difference(before: onnx.ModelProto, after: onnx.ModelProto, x: np.ndar
     names = [name for name in nodes if name in left]
     old, new = (_run(session(_with_outputs(m, names)), "the model", x) for m in (before, after))
     pairs = zip(names, old, new, strict=True)
-    parted = (name for name, a, b in pairs if _relative_difference(a, b) > _TOLERANCE)
+    parted = (name for name, a, b in pairs if _relative_difference(a, b) > TOLERANCE)
     node = nodes[next(parted, before.graph.output[0].name)]
     rewritten = [nodes[name] for name in node.input if name in nodes and name not in left]
     node = (rewritten or [node])[0]
@@ -228,7 +236,7 @@ def _near_threshold(x: np.ndarray, threshold: np.ndarray) -> bool:
     x, threshold = x.astype(np.float64), threshold.astype(np.float64)
     largest = np.abs(x).max(initial=0.0, where=np.isfinite(x))
     with np.errstate(invalid="ignore"):
-        return bool((np.abs(x - threshold) <= _TOLERANCE * largest).any())
+        return bool((np.abs(x - threshold) <= TOLERANCE * largest).any())
 
 
 def _with_decisions(model: onnx.ModelProto) -> onnx.ModelProto:

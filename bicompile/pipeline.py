@@ -8,9 +8,10 @@ from pathlib import Path
 import onnx
 
 from bicompile import toolchain
-from bicompile.artifact import Artifact, TensorSpec, read_artifact, write_artifact
+from bicompile.artifact import Artifact, Executable, TensorSpec, read_artifact, write_artifact
 from bicompile.build import build_object
 from bicompile.calls import KernelCall, describe_calls, name_functions, to_json
+from bicompile.check_object import check_object
 from bicompile.driver import ENTRY, header_source
 from bicompile.explain import Explanation, explain
 from bicompile.files import atomic_folder
@@ -49,8 +50,8 @@ def compile_model(
 
     `sign_of_zero` is what a Sign gives at 0: `strict` as in ONNX, `plus` +1, `minus` −1 (see the
     pass of that name). With `check` the graph is run before and after every pass and must give the
-    same. `dump_ir` takes the graph after every pass (see rewriting.run_passes). Raises UserError
-    for what is not accepted; `out` is then as it was.
+    same, and so must the object in the end. `dump_ir` takes the graph after every pass (see
+    rewriting.run_passes). Raises UserError for what is not accepted; `out` is then as it was.
     """
     with onnx_file(source, width) as (path, name):
         traced = load_model(path)
@@ -63,6 +64,18 @@ def compile_model(
     labels = tuple(json.loads(_property(lowered, "bicompile.labels") or "[]"))
     with atomic_folder(out, replaces="manifest.json") as folder:
         build_object(program, plan, target, folder / "model.o")
+        if check:
+            check_object(
+                Executable(
+                    folder / "model.o",
+                    ENTRY,
+                    entry_input,
+                    entry_output,
+                    plan.workspace_bytes,
+                    target,
+                ),
+                lowered,
+            )
         toolchain.archive(folder / "model.o", folder / "libmodel.a")
         header = header_source(entry_input, entry_output, plan.workspace_bytes, labels)
         (folder / "model.h").write_text(header)

@@ -45,16 +45,10 @@ def compared(path: Path, traced: onnx.ModelProto, lowered: onnx.ModelProto) -> s
     observed = check.observe(traced, inputs)
     file = check.Observed(traced, inputs, outputs, observed.decisions)
     check.check_pass("load_model", file, observed)
-    clear = [x for x, sides in zip(inputs, observed.decisions, strict=True) if is_clear(sides)]
+    clear = [x for index, x in enumerate(inputs) if not observed.is_near_threshold(index)]
     # Where signs turn, the check of every pass has compared value by value.
     check.check_pass("(all)", check.observe(traced, clear), check.observe(lowered, clear))
     return SAME
-
-
-def is_clear(sides: list[np.ndarray]) -> bool:
-    """Whether no activation lies on its threshold."""
-    pairs = zip(sides[::2], sides[1::2], strict=True)
-    return not any(check._near_threshold(x, threshold) for x, threshold in pairs)
 
 
 def damaged(seed: int) -> bytes:
