@@ -230,9 +230,8 @@ def _sizes(obj: Path) -> tuple[int, int]:
     """Bytes of code and of constants."""
     with obj.open("rb") as file:
         elf = ELFFile(file)
-        names = (".text", ".rodata")
-        code, constants = (elf.get_section_by_name(name)["sh_size"] for name in names)
-        return code, constants
+        sizes = {section.name: section["sh_size"] for section in elf.iter_sections()}
+        return sizes.get(".text", 0), sizes.get(".rodata", 0)
 
 
 def _short(clip: Path) -> str:
