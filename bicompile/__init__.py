@@ -24,13 +24,14 @@ def compile(  # noqa: A001 - the word a user looks for
     width: int | None = None,
     sign_of_zero: "SignOfZero" = "strict",
     check: bool = True,
+    records: str | Path | None = None,
 ) -> "Artifact":
     """Compile an ONNX file, a checkpoint or `zoo:NAME` for a target; returns the artifact.
 
     The artifact is written to the folder `out`, or to a temporary one that ends with the process.
     `width` chooses the width of a checkpoint or zoo model. `sign_of_zero` is what a Sign gives at
-    0: `strict` as in ONNX, so that layers behind it stay float, `plus` +1, `minus` −1. Raises
-    bicompile.errors.UserError.
+    0: `strict` as in ONNX, so that layers behind it stay float, `plus` +1, `minus` −1. `records` is
+    a folder of `bicompile tune`, or `zoo`. Raises bicompile.errors.UserError.
     """
     from bicompile.files import folder_of_this_process
     from bicompile.pipeline import compile_model
@@ -44,6 +45,7 @@ def compile(  # noqa: A001 - the word a user looks for
         width=width,
         sign_of_zero=sign_of_zero,
         check=check,
+        records=None if records is None else str(records),
     )
     return compiled.artifact
 

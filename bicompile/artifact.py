@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,7 @@ class Artifact:
         labels: the word of every output element, or nothing.
         source: name of the model it was compiled from.
         versions: version by package, of what took part in compiling.
+        schedules: what is decided of every kernel that can be tuned, by its name.
         sha256: hex digest by name of every other file in the folder.
     """
 
@@ -88,6 +89,7 @@ class Artifact:
     source: str
     versions: Mapping[str, str]
     sha256: Mapping[str, str]
+    schedules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def executable(self) -> Executable:
@@ -129,6 +131,7 @@ def write_artifact(
     labels: Sequence[str],
     source: str,
     versions: Mapping[str, str],
+    schedules: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Artifact:
     """Complete a folder that already holds FILES: hash every file in it and write the manifest.
 
@@ -148,6 +151,7 @@ def write_artifact(
         source=source,
         versions=dict(versions),
         sha256=digests,
+        schedules=dict(schedules or {}),
     )
     fields = dataclasses.asdict(artifact)
     del fields["folder"]
@@ -216,6 +220,7 @@ def _parse(folder: Path, fields: dict[str, Any]) -> Artifact:
         source=str(fields["source"]),
         versions={str(name): str(version) for name, version in fields["versions"].items()},
         sha256=digests,
+        schedules={str(name): dict(of) for name, of in fields.get("schedules", {}).items()},
     )
 
 

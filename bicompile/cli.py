@@ -83,6 +83,9 @@ def compile_(
     dump_ir: Annotated[
         Path | None, typer.Option(help="folder for the graph after every pass")
     ] = None,
+    records: Annotated[
+        str | None, typer.Option(help="folder of `bicompile tune`, or zoo: tuned schedules")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Compile a model to a freestanding object."""
@@ -101,6 +104,7 @@ def compile_(
             sign_of_zero=sign_of_zero,
             check=check,
             dump_ir=dump_ir,
+            records=records,
         )
     show.compiled(compiled, as_json=json)
 

@@ -20,6 +20,7 @@ from bicompile.lower import lower
 from bicompile.memory import plan_memory
 from bicompile.passes.sign_of_zero import SignOfZero
 from bicompile.program import Program
+from bicompile.records import apply_records, load_records, records_folder, schedules_of
 from bicompile.rewriting import run_passes
 from bicompile.scheduling import schedule_program
 from bicompile.targets import Target
@@ -34,6 +35,8 @@ class Compiled:
 
     artifact: Artifact
     explanation: Explanation
+    left_out: tuple[str, ...] = ()
+    """Why tuning records of a kernel are not used, a sentence each."""
 
 
 def compile_model(
@@ -45,19 +48,25 @@ def compile_model(
     sign_of_zero: SignOfZero = "strict",
     check: bool = True,
     dump_ir: Path | None = None,
+    records: str | None = None,
 ) -> Compiled:
     """Compile a model (see zoo.onnx_file) and write the artifact folder `out`.
 
     `sign_of_zero` is what a Sign gives at 0: `strict` as in ONNX, `plus` +1, `minus` −1 (see the
     pass of that name). With `check` the graph is run before and after every pass and must give the
     same, and so must the object in the end. `dump_ir` takes the graph after every pass (see
-    rewriting.run_passes). Raises UserError for what is not accepted; `out` is then as it was.
+    rewriting.run_passes). `records` is a folder of `bicompile tune`, or `zoo` (see
+    records.apply_records). Raises UserError for what is not accepted; `out` is then as it was.
     """
+    tuned = None if records is None else load_records(records_folder(records, target))
     with onnx_file(source, width) as (path, name):
         traced = load_model(path)
     lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=check, dump_ir=dump_ir)
     explanation = explain(name, traced, lowered)
-    explanation, calls, program = _schedule(explanation, lowered, target)
+    nests = lower(lowered)
+    applied = None if tuned is None else apply_records(nests, target, tuned)
+    nests = nests if applied is None else applied.program
+    explanation, calls, program = _schedule(explanation, lowered, nests, target)
     report = {**explanation.to_json(), "calls": to_json(calls)}
     plan = plan_memory(program)
     entry_input, entry_output = tensor_specs(lowered, program)
@@ -91,8 +100,10 @@ def compile_model(
             labels=labels,
             source=name,
             versions={package: version(package) for package in _PACKAGES},
+            schedules=schedules_of(nests, target.arch),
         )
-    return Compiled(read_artifact(out), explanation)
+    left_out = () if applied is None else applied.left_out
+    return Compiled(read_artifact(out), explanation, left_out)
 
 
 def explain_kernels(
@@ -105,14 +116,13 @@ def explain_kernels(
     with onnx_file(source, width) as (path, name):
         traced = load_model(path)
     lowered = run_passes(traced, check=False, sign_of_zero=sign_of_zero)
-    return _schedule(explain(name, traced, lowered), lowered, target)[0]
+    return _schedule(explain(name, traced, lowered), lowered, lower(lowered), target)[0]
 
 
 def _schedule(
-    explanation: Explanation, lowered: onnx.ModelProto, target: Target
+    explanation: Explanation, lowered: onnx.ModelProto, nests: Program, target: Target
 ) -> tuple[Explanation, list[KernelCall], Program]:
     """The layers with their functions, the kernel calls, and the scheduled program."""
-    nests = lower(lowered)
     calls = describe_calls(nests, lowered, explanation)
     program = schedule_program(nests, target.arch)
     return name_functions(explanation, calls, program), calls, program

@@ -41,6 +41,7 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
             code_bytes=code,
             constant_bytes=constants,
             workspace_bytes=artifact.workspace_bytes,
+            records_left_out=result.left_out,
             **explanation.to_json(),
         )
         return
@@ -53,6 +54,8 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
         print(f"  {sign}{stay} float: {reason}{which}")
     if not explanation.binary_layers:
         print("  warning: no layer is binary; this object has no advantage over a float one")
+    for sentence in result.left_out:
+        print(f"  warning: {sentence}")
     print(
         f"  object: {code + constants} bytes ({code} code, {constants} constants); "
         f"workspace: {artifact.workspace_bytes} bytes"

@@ -17,6 +17,7 @@ from bicompile.lower import lower
 from bicompile.meaning import wrong
 from bicompile.memory import Plan, plan_memory
 from bicompile.program import Program
+from bicompile.records import with_schedules
 from bicompile.scheduling import schedule_program
 
 _BATCH = 25  # clips a time, so that their workspaces fit in memory
@@ -84,7 +85,8 @@ def verify(
     """
     _check_same_input(artifact, model)
     lowered = onnx.load(artifact.folder / "lowered.onnx")
-    program = schedule_program(lower(lowered), artifact.target.arch)
+    program = with_schedules(lower(lowered), artifact.schedules)
+    program = schedule_program(program, artifact.target.arch)
     plan = plan_memory(program, reuse=False)
     with tempfile.TemporaryDirectory() as folder:
         readable = _readable(artifact, program, plan, Path(folder))

@@ -12,6 +12,7 @@ from bicompile.dual_workloads import PLANES, PRODUCTS
 from bicompile.program import Layout
 from bicompile.schedules import microkernels
 from bicompile.schedules.called import call
+from bicompile.schedules.decisions import Tile, decided
 from bicompile.schedules.fused import vectorize
 from bicompile.schedules.kernel import Kernel
 from bicompile.schedules.popcount_gemm import tiled
@@ -21,15 +22,16 @@ _TWO_24 = 2**24
 
 
 def finished(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
-    """Call a microkernel where there is one, else tile."""
-    if arch == "aarch64" and int(function.attrs[USED_BYTES]) <= microkernels.MOST_BYTES:
-        return _called(function)
-    schedule = tiled(function, arch)
-    vectorize(schedule, schedule.get_sblock("epilogue", func_name="main"))
-    return schedule
+    """Call a microkernel, or tile and walk over the results, as is decided."""
+    bare, decisions = decided(function, arch)
+    if isinstance(decisions, Tile):
+        schedule = tiled(function, arch)
+        vectorize(schedule, schedule.get_sblock("epilogue", func_name="main"))
+        return schedule
+    return _called(bare, decisions)
 
 
-def _called(function: tirx.PrimFunc) -> Kernel:
+def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
     operands = {parameter.name: parameter for parameter in function.params[:-1]}
     result = function.params[-1]
 
@@ -49,7 +51,7 @@ def _called(function: tirx.PrimFunc) -> Kernel:
     )
     bits = None if epilogue.products else int(function.attrs[PRODUCTS])
     kernel = microkernels.popcount_gemm(
-        microkernels.Shape(m, n, int(function.attrs[USED_BYTES]), stride, bits, epilogue)
+        microkernels.Shape(m, n, int(function.attrs[USED_BYTES]), stride, bits, epilogue, choices)
     )
     absent = operands["rows"]  # a pointer that nothing reads through
     last = "products" if epilogue.products else "residual"

@@ -15,28 +15,29 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
 from bicompile.schedules import microkernels
+from bicompile.schedules.decisions import Tile, decided
 from bicompile.schedules.intrinsics import sum_of_bytes
 from bicompile.schedules.kernel import Kernel
 from bicompile.workloads import USED_BYTES
 
 VECTOR_BYTES = 16
 _STEPS_PER_FOLD = 31
-_TILES = ((4, 2), (2, 4), (4, 1), (1, 4), (2, 2), (2, 1), (1, 2), (1, 1))
 
 
 def counted(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
-    """Call a microkernel where there is one, else tile."""
-    if arch == "aarch64" and int(function.attrs[USED_BYTES]) <= microkernels.MOST_BYTES:
-        return _called(function)
-    return tiled(function, arch)
+    """Call a microkernel or tile, as is decided."""
+    bare, decisions = decided(function, arch)
+    if isinstance(decisions, Tile):
+        return tiled(function, arch)
+    return _called(bare, decisions)
 
 
-def _called(function: tirx.PrimFunc) -> Kernel:
+def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
     """Tensorize the whole nest to one call; TVM compares the nest with the call's meaning."""
     m, stride = (int(dim) for dim in function.params[0].ty.shape)
     n = int(function.params[1].ty.shape[0])
     kernel = microkernels.popcount_gemm(
-        microkernels.Shape(m, n, int(function.attrs[USED_BYTES]), stride)
+        microkernels.Shape(m, n, int(function.attrs[USED_BYTES]), stride, choices=choices)
     )
     schedule = s_tir.Schedule(function)
     block = schedule.get_sblock("count", func_name="main")
@@ -81,12 +82,14 @@ def _microkernel(m: int, n: int, row_bytes: int, function: str) -> str:
 
 def tiled(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule:
     """Tile both sides, of every group, keep K whole inside, and tensorize the tile."""
+    function, decisions = decided(function, arch)
+    if not isinstance(decisions, Tile):
+        raise ValueError(f"a tile is asked for and {decisions} is decided")
     row_bytes = int(function.params[0].ty.shape[1])
     schedule = s_tir.Schedule(function)
     block = schedule.get_sblock("count", func_name="main")
     i, j, k = schedule.get_loops(block)[-3:]
-    m, n = (int(schedule.get(loop).extent) for loop in (i, j))
-    mi, ni = next((mi, ni) for mi, ni in _TILES if m % mi == 0 and n % ni == 0)
+    mi, ni = decisions.rows, decisions.outputs
     i_outer, i_inner = schedule.split(i, [None, mi], preserve_unit_iters=True)
     j_outer, j_inner = schedule.split(j, [None, ni], preserve_unit_iters=True)
     schedule.reorder(i_outer, j_outer, i_inner, j_inner, k)

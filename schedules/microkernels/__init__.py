@@ -17,20 +17,26 @@ from bicompile.schedules.microkernels import (
     one_channel,
     weights,
 )
+from bicompile.schedules.microkernels.choices import DEFAULTS, Tree
 from bicompile.schedules.microkernels.count_tree import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.dual_depthwise import Depthwise
 from bicompile.schedules.microkernels.dual_scale import Binarizer
 from bicompile.schedules.microkernels.epilogue import Epilogue
 from bicompile.schedules.microkernels.one_channel import OneChannel
+from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
 
 __all__ = [
+    "DEFAULTS",
     "MOST_BYTES",
+    "VECTORS_PER_CHUNK",
+    "VECTOR_BYTES",
     "Binarizer",
     "Depthwise",
     "Epilogue",
     "Microkernel",
     "OneChannel",
     "Shape",
+    "Tree",
     "binarize",
     "convolve_depthwise",
     "convolve_one_channel",
@@ -77,6 +83,9 @@ def popcount_gemm(shape: Shape) -> Microkernel:
     name = f"{kind}_{shape.rows}x{shape.outputs}x{shape.row_bytes}of{shape.stride}"
     if shape.epilogue is not None:
         name += f"_{shape.epilogue.name}"
+    choices = shape.choices.name(shape.row_bytes // VECTOR_BYTES)
+    if choices:
+        name += f"_{choices}"
     return Microkernel(name, shape, count_tree.assembly(name, shape))
 
 

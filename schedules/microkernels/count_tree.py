@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bicompile.schedules.microkernels.choices import DEFAULTS, Tree
 from bicompile.schedules.microkernels.epilogue import REGISTERS as EPILOGUE_REGISTERS
 from bicompile.schedules.microkernels.epilogue import Epilogue, finish
 from bicompile.schedules.microkernels.instructions import (
@@ -33,7 +34,12 @@ from bicompile.schedules.microkernels.instructions import (
     store_pair,
     vector,
 )
-from bicompile.schedules.microkernels.list_scheduler import Stages, in_two_stages, schedule
+from bicompile.schedules.microkernels.list_scheduler import (
+    Stages,
+    in_one_stage,
+    in_two_stages,
+    schedule,
+)
 from bicompile.schedules.microkernels.weights import (
     BLOCK,
     PIECES_PER_CHUNK,
@@ -45,13 +51,10 @@ from bicompile.schedules.microkernels.weights import (
 )
 
 ROWS = 2
-"""Rows of a tile: they share every load of weights."""
+"""Rows of a tile at most: they share every load of weights."""
 
 MOST_BYTES = 8191
 """Longest row: its bits, all different, still fit a sum of 16 bits."""
-
-_LONGEST_STRAIGHT = 8
-"""Vectors of a row that are unrolled whole; longer rows loop over chunks."""
 
 REGISTERS = """\
 v0-v7    activations: 4 pieces of a chunk, of each of 2 rows
@@ -83,6 +86,7 @@ class Shape:
         bits: K, where results are K − 2·popcount as float32; None where they are int32 popcounts,
             and where an epilogue has the products of every result.
         epilogue: what follows; then outputs are whole vectors, and `rows` are those of results.
+        choices: how it is computed.
     """
 
     rows: int
@@ -91,11 +95,13 @@ class Shape:
     stride: int
     bits: int | None = None
     epilogue: Epilogue | None = None
+    choices: Tree = DEFAULTS
 
     @property
     def tile_rows(self) -> int:
         """Rows of results of a tile."""
-        return ROWS if self.epilogue is None else ROWS // self.epilogue.planes
+        rows = self.choices.rows
+        return rows if self.epilogue is None else rows // self.epilogue.planes
 
     @property
     def result_bytes(self) -> int:
@@ -114,7 +120,8 @@ class _Tile:
         pieces = max(map(len, cut(shape.row_bytes)))
         idle = [_activation(r, i) for r in range(ROWS) for i in range(pieces, PIECES_PER_CHUNK)]
         self._free = deque(values + idle)
-        self._pairs_of_weights = _WEIGHTS if shape.epilogue is None else _WEIGHTS[:2]
+        pairs = _WEIGHTS if shape.epilogue is None else _WEIGHTS[:2]
+        self._pairs_of_weights = pairs[: shape.choices.weight_pairs]
         self._weights: deque[str] = deque()
         self._pairs = 0
 
@@ -269,7 +276,7 @@ def assembly(name: str, shape: Shape) -> str:
     lines += _constants(shape)
     lines += ["\tmov x6, x2"] if shape.epilogue is None else shape.epilogue.arguments()
     if tiles:
-        lines += _rows(name, shape, ROWS, tiles)
+        lines += _rows(name, shape, shape.choices.rows, tiles)
     if last:
         lines += _rows(name, shape, last, 1)
     lines += [f"\tldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
@@ -311,7 +318,8 @@ def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
         lines += shape.epilogue.begin(results, shape.result_bytes)
     lines += _moved("x0", results * shape.stride)
     vectors = shape.row_bytes // VECTOR_BYTES
-    lines += (_straight if vectors <= _LONGEST_STRAIGHT else _looped)(name, shape, rows)
+    is_straight = shape.choices.unrolls(vectors) or len(cut(shape.row_bytes)) == 1
+    lines += (_straight if is_straight else _looped)(name, shape, rows)
     lines += _moved("x6", (results - 1) * shape.result_bytes)
     if shape.epilogue is not None and shape.epilogue.residual:
         lines += _moved("x15", (results - 1) * shape.result_bytes)
@@ -337,14 +345,15 @@ def _straight(name: str, shape: Shape, rows: int) -> list[str]:
         if not kept:
             tile.program += _back(shape, rows)
         tile.results(outputs)
-        return tile.program
+        return shape.choices.expected(tile.program)
 
     blocks = -(-shape.outputs // BLOCK)
     last = block(shape.outputs - BLOCK * (blocks - 1))
     if blocks == 1:
-        return _text([*setup.program, *last])
-    stages, end = in_two_stages(block(BLOCK)), in_two_stages(last)
-    lines = _text([*setup.program, *stages.start])
+        return _text([*shape.choices.expected(setup.program), *last])
+    staged = in_two_stages if shape.choices.overlap else in_one_stage
+    stages, end = staged(block(BLOCK)), staged(last)
+    lines = _text([*shape.choices.expected(setup.program), *stages.start])
     lines += _loop(f".L{name}_{rows}_blocks", "x9", blocks - 1, stages)
     if stages.start == end.start:
         return lines + _lines(end.finish)
@@ -361,7 +370,8 @@ def _looped(name: str, shape: Shape, rows: int) -> list[str]:
     begin.chunk(first, first=True)
     middle.activations(chunk)
     middle.chunk(chunk, first=False)
-    stages = in_two_stages(middle.program)
+    staged = in_two_stages if shape.choices.overlap else in_one_stage
+    stages = staged(shape.choices.expected(middle.program))
 
     def block(outputs: int, label: str) -> list[str]:
         end = _Tile(shape, rows)
@@ -370,9 +380,9 @@ def _looped(name: str, shape: Shape, rows: int) -> list[str]:
             end.chunk(ending, first=False)
         end.program += _back(shape, rows)
         end.results(outputs)
-        lines = _text([*begin.program, *stages.start])
+        lines = _text([*shape.choices.expected(begin.program), *stages.start])
         lines += _loop(f"{label}_chunks", "x10", turns, stages)
-        return lines + _text([*stages.finish, *end.program])
+        return lines + _text([*stages.finish, *shape.choices.expected(end.program)])
 
     full, last = divmod(shape.outputs, BLOCK)
     label = f".L{name}_{rows}_blocks"

@@ -83,6 +83,12 @@ def in_two_stages(program: Sequence[Instruction], last: str = "eor") -> Stages:
     )
 
 
+def in_one_stage(program: Sequence[Instruction]) -> Stages:
+    """A loop body that is ordered by itself: every iteration waits for the one before."""
+    order = [issued.instruction for issued in schedule(program)]
+    return Stages([], order, order)
+
+
 def _ready_after(order: Sequence[Issued]) -> dict[str, int]:
     end = order[-1].cycle + 1
     return {
