@@ -303,6 +303,43 @@ def compare(
 
 
 @app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="ONNX file, checkpoint (.safetensors) or zoo:NAME")],
+    target: Annotated[str, typer.Option(help="see `bicompile targets`")],
+    records: Annotated[Path, typer.Option(help="folder for the records; run again to go on")],
+    device: Annotated[
+        str, typer.Option(help="emulator, host, or rpc://HOST:PORT/KEY: boards of a TVM tracker")
+    ] = "emulator",
+    trials: Annotated[int, typer.Option(min=1, help="of each kernel, in all runs together")] = 128,
+    width: Annotated[
+        int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
+    ] = None,
+    sign_of_zero: Annotated[
+        Literal["strict", "plus", "minus"],
+        typer.Option(help="what a Sign gives at 0; with plus (+1) or minus (−1) it is one bit"),
+    ] = "strict",
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Search for faster schedules of a model's binary kernels."""
+    from bicompile import show
+    from bicompile.targets import find_target
+
+    processor = find_target(target)
+    from bicompile.tuning.run import tune_model
+
+    result = tune_model(
+        model,
+        processor,
+        records,
+        device=device,
+        trials=trials,
+        width=width,
+        sign_of_zero=sign_of_zero,
+    )
+    show.tuned(result, as_json=json)
+
+
+@app.command()
 def targets(
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:

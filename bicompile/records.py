@@ -73,9 +73,15 @@ class Records:
         return [trial for trial in self._read(kernel, target) if isinstance(trial, Trial)]
 
     def best(self, kernel: tirx.PrimFunc, target: Target) -> Trial | None:
-        """The cheapest trial of a kernel for a target, the earlier one of equals."""
+        """The cheapest trial of a kernel for a target, the earlier one of equals.
+
+        None where the default did not pass: nothing says then that another is not slower.
+        """
         passed = [trial for trial in self.trials(kernel, target) if trial.cost is not None]
-        return min(passed, key=lambda trial: trial.cost or 0.0, default=None)
+        _, default = decided(kernel, target.arch)
+        if default not in [trial.decisions for trial in passed]:
+            return None
+        return min(passed, key=lambda trial: trial.cost or 0.0)
 
     def misfits(self, kernel: tirx.PrimFunc, target: Target) -> list[str]:
         """Why records of this kernel do not fit, each reason once."""
@@ -142,11 +148,26 @@ def load_records(folder: Path) -> Records:
 
 
 def open_database(folder: Path) -> Any:
-    """MetaSchedule's database of a folder; raises UserError where it is damaged."""
+    """MetaSchedule's database of a folder; raises UserError where it is damaged.
+
+    A last line that was not written to its end is dropped.
+    """
+    for name in (WORKLOADS, TRIALS):
+        _drop_unfinished(folder / name)
     try:
         return meta_schedule.database.JSONDatabase(work_dir=str(folder))
     except Exception as error:
         raise _damaged(folder / TRIALS, "MetaSchedule cannot read its database") from error
+
+
+def _drop_unfinished(path: Path) -> None:
+    """Cut off a last line without an end: whoever wrote it was stopped."""
+    if not path.is_file():
+        return
+    text = path.read_text(errors="replace")
+    if text and not text.endswith("\n"):
+        with atomic_file(path) as whole:
+            whole.write_text(text[: text.rfind("\n") + 1])
 
 
 def read_about(folder: Path) -> Mapping[str, str] | None:
@@ -231,6 +252,8 @@ def apply_records(program: Program, target: Target, records: Records) -> Applied
             tuned[name] = best
         elif reasons := records.misfits(kernel, target):
             left_out.append(f"{name}: its records are left out ({', '.join(reasons)})")
+        elif records.trials(kernel, target):
+            left_out.append(f"{name}: its records are left out (the default did not pass)")
         else:
             left_out.append(f"{name}: there is no record of it")
     if not tuned:

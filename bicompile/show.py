@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what they import takes seconds, and not every verb needs it
     from bicompile.recognise import Recognition
     from bicompile.targets import Target
     from bicompile.training.scores import Difference
+    from bicompile.tuning.run import Result
     from bicompile.verify import Verification
 
 _console = Console(stderr=True)
@@ -166,6 +167,27 @@ def verification(
             f"by a margin of {row['margin']:.3g}"
         )
     print("  passed" if result.passed else "  FAILED")
+
+
+def tuned(result: "Result", *, as_json: bool) -> None:
+    """A line a kernel: the best, the default, the trials; then what the costs are."""
+    from bicompile.tuning.run import told_costs
+
+    if as_json:
+        _json(
+            records=str(result.folder),
+            unit=result.unit,
+            source=result.source,
+            kernels=[dataclasses.asdict(row) for row in result.rows],
+        )
+        return
+    width = max(len(row.kernel) for row in result.rows)
+    for row in result.rows:
+        print(f"{row.kernel:{width}}  {told_costs(row.default, row.best, result.unit)}")
+    failed = sum(row.failed for row in result.rows)
+    told = f", {failed} failed (see {result.log})" if failed else ""
+    print(f"{sum(row.trials for row in result.rows)} trials in {result.folder}{told}")
+    print(f"{result.unit}: {result.source}")
 
 
 def evaluation(result: "Evaluation", *, as_json: bool) -> None:

@@ -154,12 +154,12 @@ def link_executable(objects: Sequence[Path], out: Path, target: Target) -> None:
     _link(["-static", "-e", "_start"], objects, out, target)
 
 
-def link_shared(obj: Path, out: Path, target: Target) -> None:
-    """Link one position-independent object to a shared library that needs no other.
+def link_shared(obj: Path, out: Path, target: Target, *others: Path) -> None:
+    """Link position-independent objects to a shared library that needs no other.
 
     Raises UserError naming the symbol when the object needs one that it does not define.
     """
-    _link(["-shared", "--no-undefined"], [obj], out, target)
+    _link(["-shared", "--no-undefined"], [obj, *others], out, target)
 
 
 def _link(options: Sequence[str], objects: Sequence[Path], out: Path, target: Target) -> None:

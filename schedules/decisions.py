@@ -14,7 +14,7 @@ from tvm import s_tir, tirx
 
 from bicompile.dual_workloads import PLANES
 from bicompile.schedules import microkernels
-from bicompile.schedules.microkernels import DEFAULTS, Tree
+from bicompile.schedules.microkernels import Tree
 from bicompile.workloads import KIND, USED_BYTES
 
 TUNABLE = ("popcount_gemm", "popcount_epilogue", "grouped_popcount_gemm")
@@ -24,6 +24,7 @@ _BLOCK = "count"
 _PREFIX = "bicompile"
 _TILES = ((4, 2), (2, 4), (4, 1), (1, 4), (2, 2), (2, 1), (1, 2), (1, 1))
 _SIDES = (1, 2, 4, 8)
+_ORDERS = 64
 _MOST_UNROLLED = 32
 """Vectors of a row; one block of outputs is then about 12 kilobytes of code."""
 
@@ -68,16 +69,20 @@ def spaces(function: tirx.PrimFunc, arch: str) -> dict[str, dict[str, tuple[int,
 
 def _of_tree(used: int, planes: int, *, is_finished: bool) -> dict[str, tuple[int, ...]]:
     vectors = used // microkernels.VECTOR_BYTES
-    unrolled: tuple[int, ...] = (1, 0) if DEFAULTS.unrolls(vectors) else (0, 1)
-    if vectors <= microkernels.VECTORS_PER_CHUNK or vectors > _MOST_UNROLLED:
-        unrolled = unrolled[:1]
+    first = dataclasses.asdict(microkernels.usual(vectors, finished=is_finished))
+    has_loop = microkernels.VECTORS_PER_CHUNK < vectors <= _MOST_UNROLLED
+    options = {
+        "rows": (1, 2) if planes == 1 else (),
+        "unrolled": (0, 1) if has_loop else (),
+        "weight_pairs": (1, 2) if is_finished else (1, 2, 3),
+        "load_latency": (2, 4, 8, 12),
+        "vector_latency": (2, 3, 4, 6),
+        "overlap": (0, 1),
+        "order": tuple(range(_ORDERS)),
+    }
     return {
-        "rows": (2, 1) if planes == 1 else (2,),
-        "unrolled": unrolled,
-        "weight_pairs": (2, 1) if is_finished else (3, 2, 1),
-        "load_latency": (4, 2, 8, 12),
-        "vector_latency": (4, 2, 3, 6),
-        "overlap": (1, 0),
+        name: (value, *(other for other in options[name] if other != value))
+        for name, value in first.items()
     }
 
 
@@ -120,8 +125,7 @@ def decide(function: tirx.PrimFunc, decisions: Decisions) -> tirx.PrimFunc:
     schedule = s_tir.Schedule(function)
     block = schedule.get_sblock(_BLOCK, func_name="main")
     for name, value in dataclasses.asdict(decisions).items():
-        if value is not None:
-            schedule.annotate(block, f"{_PREFIX}.{kernel}.{name}", value)
+        schedule.annotate(block, f"{_PREFIX}.{kernel}.{name}", value)
     return schedule.mod["main"]
 
 
@@ -141,20 +145,21 @@ def decided(function: tirx.PrimFunc, arch: str) -> tuple[tirx.PrimFunc, Decision
             written[kernel, name] = int(value)
     bare = schedule.mod["main"] if written else function
     allowed = spaces(bare, arch)
-    kernel = next(iter(written), (next(iter(allowed)), ""))[0]
+    if not written:
+        kernel, values = next(iter(allowed.items()))
+        return bare, _KERNELS[kernel](**{name: options[0] for name, options in values.items()})
+    kernel = next(iter(written))[0]
     values = allowed.get(kernel, {})
     taken = {name: value for (_, name), value in written.items()}
-    if any(value not in values.get(name, ()) for name, value in taken.items()):
+    if taken.keys() != values.keys() or any(taken[n] not in values[n] for n in taken):
         raise ValueError(f"the decisions {kernel} {taken} are none of this kernel's: {allowed}")
-    defaults = {name: options[0] for name, options in values.items()}
-    return bare, _KERNELS[kernel](**{**defaults, **taken})
+    return bare, _KERNELS[kernel](**taken)
 
 
 def to_json(decisions: Decisions) -> dict[str, Any]:
     """Decisions as a manifest has them."""
     kernel = next(name for name, kind in _KERNELS.items() if isinstance(decisions, kind))
-    chosen = dataclasses.asdict(decisions)
-    return {"kernel": kernel, **{name: n for name, n in chosen.items() if n is not None}}
+    return {"kernel": kernel, **dataclasses.asdict(decisions)}
 
 
 def from_json(fields: Mapping[str, Any]) -> Decisions:

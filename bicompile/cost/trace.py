@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bicompile.artifact import Executable
 from bicompile.cost.decode import Instruction, decode
-from bicompile.devices.emulator import Emulator
+from bicompile.devices.emulator import EmulatedProgram, Emulator
 from bicompile.devices.image import Image
 
 
@@ -88,7 +88,12 @@ def collect(executable: Executable, sample: NDArray[np.float32]) -> Trace:
     when the program breaks the entry's contract.
     """
     with Emulator().load(executable) as loaded:
-        return _compress(loaded.image, loaded.trace(sample))
+        return trace_of(loaded, sample)
+
+
+def trace_of(loaded: EmulatedProgram, sample: NDArray[np.float32]) -> Trace:
+    """The trace of one run of a program that is loaded already."""
+    return _compress(loaded.image, loaded.trace(sample))
 
 
 def _compress(image: Image, ran: NDArray[np.uint32]) -> Trace:

@@ -17,7 +17,7 @@ from bicompile.schedules.microkernels import (
     one_channel,
     weights,
 )
-from bicompile.schedules.microkernels.choices import DEFAULTS, Tree
+from bicompile.schedules.microkernels.choices import Tree, usual
 from bicompile.schedules.microkernels.count_tree import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.dual_depthwise import Depthwise
 from bicompile.schedules.microkernels.dual_scale import Binarizer
@@ -26,7 +26,6 @@ from bicompile.schedules.microkernels.one_channel import OneChannel
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
 
 __all__ = [
-    "DEFAULTS",
     "MOST_BYTES",
     "VECTORS_PER_CHUNK",
     "VECTOR_BYTES",
@@ -41,6 +40,7 @@ __all__ = [
     "convolve_depthwise",
     "convolve_one_channel",
     "popcount_gemm",
+    "usual",
 ]
 
 
@@ -83,7 +83,7 @@ def popcount_gemm(shape: Shape) -> Microkernel:
     name = f"{kind}_{shape.rows}x{shape.outputs}x{shape.row_bytes}of{shape.stride}"
     if shape.epilogue is not None:
         name += f"_{shape.epilogue.name}"
-    choices = shape.choices.name(shape.row_bytes // VECTOR_BYTES)
+    choices = shape.tree.name(shape.usual)
     if choices:
         name += f"_{choices}"
     return Microkernel(name, shape, count_tree.assembly(name, shape))

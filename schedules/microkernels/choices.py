@@ -9,51 +9,47 @@ from bicompile.schedules.microkernels.instructions import (
     VECTOR_LATENCY,
     Instruction,
 )
+from bicompile.schedules.microkernels.reorder import reordered
 
 _LONGEST_UNROLLED = 8
-"""Vectors of a row that are unrolled where nothing else is chosen."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The choices; the defaults are for an in-order core.
+    """The choices.
 
     Attributes:
         rows: of a tile, 1 or 2: they share every load of weights.
         unrolled: 1 where all of a row is one straight program, 0 where there is a loop over chunks
-            (in rows of more than one chunk), None where the length of the row decides.
-        weight_pairs: pairs of registers that weights take in turn, 1 to 3: how far their loads can
-            be ahead.
+            (in rows of more than one chunk).
+        weight_pairs: pairs of registers that weights take in turn, 1 to 3, with an epilogue 1 or 2:
+            how far their loads can be ahead.
         load_latency: cycles after which the order of instructions expects what a load brings.
         vector_latency: the same of an integer vector instruction.
         overlap: 1 where one block of outputs begins while the one before ends, 0 where it waits.
+        order: number of the order that instructions have before they are scheduled; 0 is the one
+            they are written in (see reorder).
     """
 
-    rows: int = 2
-    unrolled: int | None = None
-    weight_pairs: int = 3
-    load_latency: int = LOAD_LATENCY
-    vector_latency: int = VECTOR_LATENCY
-    overlap: int = 1
+    rows: int
+    unrolled: int
+    weight_pairs: int
+    load_latency: int
+    vector_latency: int
+    overlap: int
+    order: int
 
-    def unrolls(self, vectors: int) -> bool:
-        """Whether rows of so many vectors are unrolled."""
-        return vectors <= _LONGEST_UNROLLED if self.unrolled is None else bool(self.unrolled)
+    def name(self, usual: "Tree") -> str:
+        """What differs from the usual choices, as letters and digits."""
+        chosen, other = dataclasses.asdict(self), dataclasses.asdict(usual)
+        return "".join(f"{name[0]}{n}" for name, n in chosen.items() if n != other[name])
 
-    def name(self, vectors: int) -> str:
-        """What differs from the defaults for rows of so many vectors, as letters and digits."""
-        usual, chosen = DEFAULTS, dataclasses.asdict(self)
-        if self.unrolls(vectors) == usual.unrolls(vectors):
-            del chosen["unrolled"]
-        differing = {name: n for name, n in chosen.items() if n != getattr(usual, name)}
-        return "".join(f"{name[0]}{number}" for name, number in differing.items())
-
-    def expected(self, program: Sequence[Instruction]) -> list[Instruction]:
-        """The program with the latencies that its order expects."""
+    def prepared(self, program: Sequence[Instruction]) -> list[Instruction]:
+        """The program in its order of this number, with the latencies that are expected."""
         latencies = {"memory": (LOAD_LATENCY, self.load_latency)}
         latencies["vector"] = (VECTOR_LATENCY, self.vector_latency)
         seen = []
-        for step in program:
+        for step in reordered(program, self.order):
             usual, latency = latencies.get(step.unit, (0, 0))
             writes = tuple(
                 (register, latency if cycles == usual else cycles)
@@ -63,4 +59,17 @@ class Tree:
         return seen
 
 
-DEFAULTS = Tree()
+def usual(vectors: int, *, finished: bool) -> Tree:
+    """What is chosen where nobody chose, for rows of so many vectors.
+
+    `finished` says that there is an epilogue. The latencies are those of an in-order core.
+    """
+    return Tree(
+        rows=2,
+        unrolled=int(vectors <= _LONGEST_UNROLLED),
+        weight_pairs=2 if finished else 3,
+        load_latency=LOAD_LATENCY,
+        vector_latency=VECTOR_LATENCY,
+        overlap=1,
+        order=0,
+    )

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bicompile.schedules.microkernels.choices import DEFAULTS, Tree
+from bicompile.schedules.microkernels.choices import Tree, usual
 from bicompile.schedules.microkernels.epilogue import REGISTERS as EPILOGUE_REGISTERS
 from bicompile.schedules.microkernels.epilogue import Epilogue, finish
 from bicompile.schedules.microkernels.instructions import (
@@ -86,7 +86,7 @@ class Shape:
         bits: K, where results are K − 2·popcount as float32; None where they are int32 popcounts,
             and where an epilogue has the products of every result.
         epilogue: what follows; then outputs are whole vectors, and `rows` are those of results.
-        choices: how it is computed.
+        choices: how it is computed; None for the usual.
     """
 
     rows: int
@@ -95,12 +95,22 @@ class Shape:
     stride: int
     bits: int | None = None
     epilogue: Epilogue | None = None
-    choices: Tree = DEFAULTS
+    choices: Tree | None = None
+
+    @property
+    def usual(self) -> Tree:
+        """What is chosen where nobody chose."""
+        return usual(self.row_bytes // VECTOR_BYTES, finished=self.epilogue is not None)
+
+    @property
+    def tree(self) -> Tree:
+        """How it is computed."""
+        return self.choices or self.usual
 
     @property
     def tile_rows(self) -> int:
         """Rows of results of a tile."""
-        rows = self.choices.rows
+        rows = self.tree.rows
         return rows if self.epilogue is None else rows // self.epilogue.planes
 
     @property
@@ -121,7 +131,7 @@ class _Tile:
         idle = [_activation(r, i) for r in range(ROWS) for i in range(pieces, PIECES_PER_CHUNK)]
         self._free = deque(values + idle)
         pairs = _WEIGHTS if shape.epilogue is None else _WEIGHTS[:2]
-        self._pairs_of_weights = pairs[: shape.choices.weight_pairs]
+        self._pairs_of_weights = pairs[: shape.tree.weight_pairs]
         self._weights: deque[str] = deque()
         self._pairs = 0
 
@@ -276,7 +286,7 @@ def assembly(name: str, shape: Shape) -> str:
     lines += _constants(shape)
     lines += ["\tmov x6, x2"] if shape.epilogue is None else shape.epilogue.arguments()
     if tiles:
-        lines += _rows(name, shape, shape.choices.rows, tiles)
+        lines += _rows(name, shape, shape.tree.rows, tiles)
     if last:
         lines += _rows(name, shape, last, 1)
     lines += [f"\tldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
@@ -317,8 +327,7 @@ def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
     if shape.epilogue is not None:
         lines += shape.epilogue.begin(results, shape.result_bytes)
     lines += _moved("x0", results * shape.stride)
-    vectors = shape.row_bytes // VECTOR_BYTES
-    is_straight = shape.choices.unrolls(vectors) or len(cut(shape.row_bytes)) == 1
+    is_straight = shape.tree.unrolled or len(cut(shape.row_bytes)) == 1
     lines += (_straight if is_straight else _looped)(name, shape, rows)
     lines += _moved("x6", (results - 1) * shape.result_bytes)
     if shape.epilogue is not None and shape.epilogue.residual:
@@ -345,15 +354,15 @@ def _straight(name: str, shape: Shape, rows: int) -> list[str]:
         if not kept:
             tile.program += _back(shape, rows)
         tile.results(outputs)
-        return shape.choices.expected(tile.program)
+        return shape.tree.prepared(tile.program)
 
     blocks = -(-shape.outputs // BLOCK)
     last = block(shape.outputs - BLOCK * (blocks - 1))
     if blocks == 1:
-        return _text([*shape.choices.expected(setup.program), *last])
-    staged = in_two_stages if shape.choices.overlap else in_one_stage
+        return _text([*shape.tree.prepared(setup.program), *last])
+    staged = in_two_stages if shape.tree.overlap else in_one_stage
     stages, end = staged(block(BLOCK)), staged(last)
-    lines = _text([*shape.choices.expected(setup.program), *stages.start])
+    lines = _text([*shape.tree.prepared(setup.program), *stages.start])
     lines += _loop(f".L{name}_{rows}_blocks", "x9", blocks - 1, stages)
     if stages.start == end.start:
         return lines + _lines(end.finish)
@@ -370,8 +379,8 @@ def _looped(name: str, shape: Shape, rows: int) -> list[str]:
     begin.chunk(first, first=True)
     middle.activations(chunk)
     middle.chunk(chunk, first=False)
-    staged = in_two_stages if shape.choices.overlap else in_one_stage
-    stages = staged(shape.choices.expected(middle.program))
+    staged = in_two_stages if shape.tree.overlap else in_one_stage
+    stages = staged(shape.tree.prepared(middle.program))
 
     def block(outputs: int, label: str) -> list[str]:
         end = _Tile(shape, rows)
@@ -380,9 +389,9 @@ def _looped(name: str, shape: Shape, rows: int) -> list[str]:
             end.chunk(ending, first=False)
         end.program += _back(shape, rows)
         end.results(outputs)
-        lines = _text([*shape.choices.expected(begin.program), *stages.start])
+        lines = _text([*shape.tree.prepared(begin.program), *stages.start])
         lines += _loop(f"{label}_chunks", "x10", turns, stages)
-        return lines + _text([*stages.finish, *shape.choices.expected(end.program)])
+        return lines + _text([*stages.finish, *shape.tree.prepared(end.program)])
 
     full, last = divmod(shape.outputs, BLOCK)
     label = f".L{name}_{rows}_blocks"

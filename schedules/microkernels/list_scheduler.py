@@ -39,7 +39,7 @@ def schedule(
     program: Sequence[Instruction], ready: Mapping[str, int] | None = None
 ) -> list[Issued]:
     """Order a straight program; `ready` gives the cycle at which a register's value arrives."""
-    waits = _waits(program)
+    waits = dependences(program)
     arrival = dict(ready or {})
     started: dict[int, int] = {}
     pending = list(range(len(program)))
@@ -102,7 +102,7 @@ def _arrived(instruction: Instruction, arrival: Mapping[str, int], cycle: int) -
     return all(arrival.get(register, 0) <= cycle for register in instruction.reads)
 
 
-def _waits(program: Sequence[Instruction]) -> list[list[tuple[int, int]]]:
+def dependences(program: Sequence[Instruction]) -> list[list[tuple[int, int]]]:
     """For every instruction: earlier ones and the cycles after which it may follow each."""
     writer: dict[str, tuple[int, int]] = {}
     readers: dict[str, list[int]] = {}

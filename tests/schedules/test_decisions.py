@@ -19,6 +19,7 @@ from bicompile.schedules.decisions import (
     spaces,
     to_json,
 )
+from bicompile.schedules.microkernels import usual
 from bicompile.workloads import grouped_popcount_gemm, popcount_gemm, threshold
 
 NEST = popcount_gemm(5, 18, 48, used_bytes=36)
@@ -30,20 +31,22 @@ def bits(rows: int, row_bytes: int, used: int) -> np.ndarray:
     return made
 
 
+USUAL = usual(2, finished=False)
 TREES = st.builds(
     Tree,
     st.sampled_from([1, 2]),
-    st.sampled_from([None, 0, 1]),
+    st.sampled_from([0, 1]),
     st.integers(1, 3),
     st.sampled_from([2, 4, 8, 12]),
     st.sampled_from([2, 3, 4, 6]),
     st.sampled_from([0, 1]),
+    st.integers(0, 63),
 )
 
 
 def fit(tree: Tree, used: int) -> Tree:
     """The tree, which cannot choose to loop over rows of one chunk."""
-    return tree if used // 16 > 3 else dataclasses.replace(tree, unrolled=None)
+    return tree if used // 16 > 3 else dataclasses.replace(tree, unrolled=1)
 
 
 @settings(max_examples=12, deadline=None)
@@ -67,8 +70,8 @@ def test_no_tile_changes_what_is_counted(device: str) -> None:
 
 
 def test_what_is_decided_is_read_back() -> None:
-    bare, found = decided(decide(NEST, Tree(rows=1, unrolled=1)), "aarch64")
-    assert found == Tree(rows=1, unrolled=1)
+    bare, found = decided(decide(NEST, dataclasses.replace(USUAL, rows=1)), "aarch64")
+    assert found == dataclasses.replace(USUAL, rows=1)
     assert tvm_ffi.structural_equal(bare, NEST)
 
 
@@ -101,12 +104,12 @@ def test_x86_and_groups_have_tiles_only() -> None:
     assert list(spaces(grouped_popcount_gemm(2, 4, 4, 16), "aarch64")) == ["tile"]
 
 
-@pytest.mark.parametrize("decisions", [Tree(rows=3), Tree(unrolled=1, weight_pairs=9), Tile(4, 2)])
+@pytest.mark.parametrize("decisions", [dataclasses.replace(USUAL, rows=3), Tile(4, 2)])
 def test_decisions_that_a_nest_cannot_take_are_refused(decisions: Tree | Tile) -> None:
     with pytest.raises(ValueError, match="none of this kernel's"):
         decided(decide(NEST, decisions), "aarch64")
 
 
-@pytest.mark.parametrize("decisions", [Tree(rows=1), Tile(4, 2)])
+@pytest.mark.parametrize("decisions", [USUAL, Tile(4, 2)])
 def test_decisions_survive_a_manifest(decisions: Tree | Tile) -> None:
     assert from_json(to_json(decisions)) == decisions

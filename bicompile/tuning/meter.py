@@ -1,0 +1,34 @@
+"""What a trial is measured with."""
+
+from typing import Protocol
+
+from bicompile.artifact import Executable
+from bicompile.errors import UserError
+from bicompile.tuning.bench import Bench
+
+
+class GoneError(UserError):
+    """Nothing can be measured any more; the trial that met it says nothing of its candidate."""
+
+
+class Meter(Protocol):
+    """Measures candidates.
+
+    Attributes:
+        unit: what costs are in: "modelled cycles" or "seconds".
+        source: who says so, in words.
+        workers: how many candidates it measures at once.
+    """
+
+    unit: str
+    source: str
+    workers: int
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds after which a trial has failed; None where it cannot hang."""
+        ...
+
+    def measure(self, bench: Bench, executable: Executable) -> float:
+        """The cost of one run, after its results were found right; raises UserError otherwise."""
+        ...
