@@ -272,9 +272,15 @@ def compare(
     device: Annotated[
         str | None, typer.Option(help="host: also measure seconds on this machine")
     ] = None,
+    records: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="folder of `bicompile tune`, again for more  [default: zoo, if it has the target]"
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
-    """Set our kernels beside the hand kernel; status 1 if one is not bit-exact."""
+    """Set our kernels, default and tuned, beside the hand kernel; status 1 if one is wrong."""
     from bicompile import show, show_costs
     from bicompile.cost.report import available_cores, model_source
     from bicompile.targets import find_target
@@ -283,13 +289,14 @@ def compare(
     cores, notes = available_cores(core)
     from bicompile.compare import compare as run
     from bicompile.compare import parse_shapes, products_of, time_notes
+    from bicompile.records import open_records
 
     if not shapes and len(what) > 1:
         raise UserError(f"give one model, not {len(what)}; shapes come after --shapes")
     wanted = parse_shapes(what) if shapes else products_of(what[0], width=width)
     machine, more = time_notes(device)
     with show.working("comparing"):
-        found = run(wanted, processor, cores, device)
+        found = run(wanted, processor, cores, device, open_records(records, processor))
     show_costs.comparison(
         found,
         wanted.left_out,
@@ -304,13 +311,19 @@ def compare(
 
 @app.command()
 def tune(
-    model: Annotated[str, typer.Argument(help="ONNX file, checkpoint (.safetensors) or zoo:NAME")],
+    what: Annotated[
+        list[str],
+        typer.Argument(help="ONNX file, checkpoint or zoo:NAME; with --shapes K,M,N ..."),
+    ],
     target: Annotated[str, typer.Option(help="see `bicompile targets`")],
     records: Annotated[Path, typer.Option(help="folder for the records; run again to go on")],
     device: Annotated[
         str, typer.Option(help="emulator, host, or rpc://HOST:PORT/KEY: boards of a TVM tracker")
     ] = "emulator",
     trials: Annotated[int, typer.Option(min=1, help="of each kernel, in all runs together")] = 128,
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="the arguments are K bits, M outputs, N columns")
+    ] = False,
     width: Annotated[
         int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
     ] = None,
@@ -320,22 +333,22 @@ def tune(
     ] = "strict",
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
-    """Search for faster schedules of a model's binary kernels."""
+    """Search for faster schedules of binary kernels; Ctrl-C keeps what was measured."""
     from bicompile import show
     from bicompile.targets import find_target
 
     processor = find_target(target)
-    from bicompile.tuning.run import tune_model
+    from bicompile.compare import parse_shapes
+    from bicompile.tuning.run import kernels_of_model, kernels_of_products, tune_kernels
 
-    result = tune_model(
-        model,
-        processor,
-        records,
-        device=device,
-        trials=trials,
-        width=width,
-        sign_of_zero=sign_of_zero,
-    )
+    if not shapes and len(what) > 1:
+        raise UserError(f"give one model, not {len(what)}; shapes come after --shapes")
+    with show.working("loading"):
+        if shapes:
+            kernels = kernels_of_products(list(parse_shapes(what).products), processor)
+        else:
+            kernels = kernels_of_model(what[0], processor, width=width, sign_of_zero=sign_of_zero)
+    result = tune_kernels(kernels, processor, records, device=device, trials=trials)
     show.tuned(result, as_json=json)
 
 

@@ -1,4 +1,4 @@
-"""Our schedules beside the hand kernel, on the binary matrix products of a model or on any shapes.
+"""Our schedules and the hand kernel, on the binary matrix products of a model or any shapes.
 
 Every kernel computes the same: float32 dot products of packed rows, weights laid out beforehand.
 What it costs is all that it runs, without the entry that calls it.
@@ -24,12 +24,14 @@ from bicompile.load import load_model
 from bicompile.lower import lower
 from bicompile.passes.sign_of_zero import SignOfZero
 from bicompile.product import Product, build_product, product_program
+from bicompile.program import Program
+from bicompile.records import Records, apply_records
 from bicompile.rewriting import run_passes
 from bicompile.targets import Target, find_target
 from bicompile.timing import Seconds, time_in_turns
 from bicompile.zoo import onnx_file
 
-HAND, DEFAULT = "hand", "default"
+HAND, DEFAULT, TUNED = "hand", "default", "tuned"
 
 _MOST_DIGITS = 12  # a side of so many is too large, and Python reads no number of thousands
 
@@ -39,7 +41,7 @@ class Compared:
     """One kernel on one shape.
 
     Attributes:
-        kernel: "hand" or "default".
+        kernel: "hand", "default" or "tuned".
         cost: what it ran on the emulator.
         exact: whether every result is numpy's, bit for bit.
         ratios: its modelled cycles over those of the hand kernel, by core.
@@ -61,11 +63,13 @@ class Shape:
         product: K, M, N.
         layers: those of the model that compute it; empty for a shape that was given.
         kernels: the hand kernel first.
+        untuned: why none of them is tuned, where records were given.
     """
 
     product: Product
     layers: tuple[str, ...]
     kernels: tuple[Compared, ...]
+    untuned: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,16 @@ def products_of(
 
 
 def compare(
-    wanted: Wanted, target: Target, cores: Sequence[str], device: str | None = None
+    wanted: Wanted,
+    target: Target,
+    cores: Sequence[str],
+    device: str | None = None,
+    records: Sequence[Records] = (),
 ) -> list[Shape]:
     """Run every kernel on every product on the emulator, and with `device` time it there too.
 
-    On a device the kernels are built for it. Raises UserError for a target that is not arm64, and
+    On a device the kernels are built for it. The tuned kernel has the decisions of the first of
+    `records` that fit. Raises UserError for a target that is not arm64, and
     for a core without a model.
     """
     if target.arch != "aarch64":
@@ -137,14 +146,15 @@ def compare(
         )
     shapes = []
     with tempfile.TemporaryDirectory() as name:
-        emulated = _Builder(target, Path(name))
-        timed = None if device is None else _Builder(find_target(device), Path(name))
+        emulated = _Builder(target, Path(name), records)
+        timed = None if device is None else _Builder(find_target(device), Path(name), records)
         for product, layers in wanted.products.items():
             kernels = _costs(product, emulated, cores)
             if timed is not None:
                 seconds = _times(product, timed)
                 kernels = [replace(each, seconds=seconds.get(each.kernel)) for each in kernels]
-            shapes.append(Shape(product, layers, tuple(kernels)))
+            untuned = emulated.untuned if records else ""
+            shapes.append(Shape(product, layers, tuple(kernels), untuned))
     return shapes
 
 
@@ -166,10 +176,16 @@ def time_notes(device: str | None) -> tuple[str, list[str]]:
 
 
 class _Builder:
-    """Builds every kernel that there is for a target."""
+    """Builds every kernel that there is for a target.
 
-    def __init__(self, target: Target, folder: Path) -> None:
+    Attributes:
+        untuned: why there is no tuned one for the last product.
+    """
+
+    def __init__(self, target: Target, folder: Path, records: Sequence[Records]) -> None:
+        self.untuned = ""
         self._target = target
+        self._records = records
         self._folder = folder / target.name
         self._folder.mkdir(exist_ok=True)
         is_arm64 = target.arch == "aarch64"
@@ -185,7 +201,22 @@ class _Builder:
         program = product_program(product, weights)
         obj = self._folder / f"{DEFAULT}.o"
         programs[DEFAULT] = build_product(product, program, rows, self._target, obj)
+        tuned = self._tuned(program)
+        if tuned is not None:
+            obj = self._folder / f"{TUNED}.o"
+            programs[TUNED] = build_product(product, tuned, rows, self._target, obj)
         return programs
+
+    def _tuned(self, program: Program) -> Program | None:
+        self.untuned = ""
+        why: list[str] = []
+        for records in self._records:
+            applied = apply_records(program, self._target, records)
+            if applied.tuned:
+                return applied.program
+            why += applied.left_out.values()
+        self.untuned = ", ".join(dict.fromkeys(why))
+        return None
 
 
 def _costs(product: Product, builder: _Builder, cores: Sequence[str]) -> list[Compared]:

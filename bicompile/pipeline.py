@@ -20,7 +20,7 @@ from bicompile.lower import lower
 from bicompile.memory import plan_memory
 from bicompile.passes.sign_of_zero import SignOfZero
 from bicompile.program import Program
-from bicompile.records import apply_records, load_records, records_folder, schedules_of
+from bicompile.records import load_records, records_folder, schedules_of, with_records
 from bicompile.rewriting import run_passes
 from bicompile.scheduling import schedule_program
 from bicompile.targets import Target
@@ -56,7 +56,7 @@ def compile_model(
     pass of that name). With `check` the graph is run before and after every pass and must give the
     same, and so must the object in the end. `dump_ir` takes the graph after every pass (see
     rewriting.run_passes). `records` is a folder of `bicompile tune`, or `zoo` (see
-    records.apply_records). Raises UserError for what is not accepted; `out` is then as it was.
+    records.with_records). Raises UserError for what is not accepted; `out` is then as it was.
     """
     tuned = None if records is None else load_records(records_folder(records, target))
     with onnx_file(source, width) as (path, name):
@@ -64,7 +64,7 @@ def compile_model(
     lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=check, dump_ir=dump_ir)
     explanation = explain(name, traced, lowered)
     nests = lower(lowered)
-    applied = None if tuned is None else apply_records(nests, target, tuned)
+    applied = None if tuned is None else with_records(nests, target, tuned)
     nests = nests if applied is None else applied.program
     explanation, calls, program = _schedule(explanation, lowered, nests, target)
     report = {**explanation.to_json(), "calls": to_json(calls)}
@@ -102,8 +102,10 @@ def compile_model(
             versions={package: version(package) for package in _PACKAGES},
             schedules=schedules_of(nests, target.arch),
         )
-    left_out = () if applied is None else applied.left_out
-    return Compiled(read_artifact(out), explanation, left_out)
+    left_out = {} if applied is None else applied.left_out
+    return Compiled(
+        read_artifact(out), explanation, tuple(f"{of}: {why}" for of, why in left_out.items())
+    )
 
 
 def explain_kernels(

@@ -6,7 +6,7 @@ wrote them.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -33,6 +33,7 @@ FAILED = 1e9
 ZOO = "zoo"
 """Names the records that ship with bicompile, for the zoo's layers."""
 
+_SHIPPED = Path(str(files("bicompile"))) / "zoo" / "records"
 _PACKAGE = "apache-tvm"
 
 
@@ -125,14 +126,23 @@ def records_folder(name: str, target: Target) -> Path:
     """The folder that an argument means: a path, or `zoo`; raises UserError."""
     if name != ZOO:
         return Path(name)
-    shipped = Path(str(files("bicompile"))) / "zoo" / "records"
-    if not (shipped / target.name).is_dir():
-        known = ", ".join(sorted(path.name for path in shipped.iterdir() if path.is_dir()))
+    if target.name not in _shipped():
         raise UserError(
-            f"the zoo has no records for {target.name}, it has them for {known}: leave --records "
-            "out, or make your own with bicompile tune"
+            f"the zoo has no records for {target.name}, it has them for {', '.join(_shipped())}: "
+            "leave --records out, or make your own with bicompile tune"
         )
-    return shipped / target.name
+    return _SHIPPED / target.name
+
+
+def open_records(names: Sequence[str] | None, target: Target) -> list[Records]:
+    """The records that arguments mean; without any the shipped ones, if there are for a target."""
+    if names is None:
+        names = [ZOO] if target.name in _shipped() else []
+    return [load_records(records_folder(name, target)) for name in names]
+
+
+def _shipped() -> list[str]:
+    return sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir())
 
 
 def load_records(folder: Path) -> Records:
@@ -231,39 +241,43 @@ class Applied:
     Attributes:
         program: to be scheduled.
         tuned: the trial that was taken, by kernel.
-        left_out: a sentence for every kernel whose records do not fit.
+        left_out: why nothing was, by kernel.
     """
 
     program: Program
     tuned: Mapping[str, Trial]
-    left_out: tuple[str, ...]
+    left_out: Mapping[str, str]
 
 
 def apply_records(program: Program, target: Target, records: Records) -> Applied:
-    """Give every kernel that has records for a target the decisions of the best.
-
-    Raises UserError where no record fits any kernel of the program.
-    """
+    """Give every kernel that has records for a target the decisions of the best."""
     tuned: dict[str, Trial] = {}
-    left_out = []
+    left_out = {}
     for name, kernel in tunable_kernels(program, target.arch).items():
         best = records.best(kernel, target)
         if best is not None:
             tuned[name] = best
         elif reasons := records.misfits(kernel, target):
-            left_out.append(f"{name}: its records are left out ({', '.join(reasons)})")
+            left_out[name] = f"its records are left out ({', '.join(reasons)})"
         elif records.trials(kernel, target):
-            left_out.append(f"{name}: its records are left out (the default did not pass)")
+            left_out[name] = "its records are left out (the default did not pass)"
         else:
-            left_out.append(f"{name}: there is no record of it")
-    if not tuned:
+            left_out[name] = "there is no record of it"
+    decisions = {name: trial.decisions for name, trial in tuned.items()}
+    return Applied(with_decisions(program, decisions), tuned, left_out)
+
+
+def with_records(program: Program, target: Target, records: Records) -> Applied:
+    """The same; raises UserError where no record fits any kernel."""
+    applied = apply_records(program, target, records)
+    if not applied.tuned:
+        first = next(iter(applied.left_out.items()), None)
+        why = "it has no kernel that can be tuned" if first is None else ": ".join(first)
         raise UserError(
-            f"no record in {records.folder} fits this model and {target.name} "
-            f"({left_out[0] if left_out else 'it has no kernel that can be tuned'}): "
+            f"no record in {records.folder} fits this model and {target.name} ({why}): "
             "tune this model for this target, or leave --records out"
         )
-    decisions = {name: trial.decisions for name, trial in tuned.items()}
-    return Applied(with_decisions(program, decisions), tuned, tuple(left_out))
+    return applied
 
 
 def tunable_kernels(program: Program, arch: str) -> dict[str, tirx.PrimFunc]:

@@ -183,7 +183,8 @@ def tuned(result: "Result", *, as_json: bool) -> None:
         return
     width = max(len(row.kernel) for row in result.rows)
     for row in result.rows:
-        print(f"{row.kernel:{width}}  {told_costs(row.default, row.best, result.unit)}")
+        layer = f"  {row.layer}" if row.layer else ""
+        print(f"{row.kernel:{width}}  {told_costs(row.default, row.best, result.unit)}{layer}")
     failed = sum(row.failed for row in result.rows)
     told = f", {failed} failed (see {result.log})" if failed else ""
     print(f"{sum(row.trials for row in result.rows)} trials in {result.folder}{told}")

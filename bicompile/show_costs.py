@@ -62,6 +62,9 @@ def comparison(
     as_json: bool,
 ) -> None:
     """A line a kernel for every shape, all figures for a unit; then where they come from."""
+    untuned = [
+        f"{_sides(shape)} is not tuned: {shape.untuned}" for shape in shapes if shape.untuned
+    ]
     if as_json:
         _json(
             shapes=[_shape(shape) for shape in shapes],
@@ -79,7 +82,7 @@ def comparison(
     )
     for shape in shapes:
         product = shape.product
-        name = f"{product.bits},{product.outputs},{product.columns}"
+        name = _sides(shape)
         for each in shape.kernels:
             cost, units = each.cost, product.units
             modelled = [
@@ -99,7 +102,7 @@ def comparison(
     print(_sources(sources))
     if machine:
         print(f"microseconds of a whole run are measured on {machine}, one thread")
-    for note in notes:
+    for note in (*notes, *untuned):
         print(note)
     if left_out:
         print(f"left out, as it is no matrix product: {_first_of(left_out)}")
@@ -114,11 +117,17 @@ def _timed(each: "Compared") -> str:
     return f"  {median:12.2f}  {f'{low:.2f} to {high:.2f}':>15}"
 
 
+def _sides(shape: "Shape") -> str:
+    product = shape.product
+    return f"{product.bits},{product.outputs},{product.columns}"
+
+
 def _shape(shape: "Shape") -> dict[str, Any]:
     return {
         **dataclasses.asdict(shape.product),
         "units": shape.product.units,
         "layers": list(shape.layers),
+        "untuned": shape.untuned or None,
         "kernels": [
             {
                 "kernel": each.kernel,

@@ -1,7 +1,7 @@
-"""`bicompile tune`: every distinct binary kernel of a model, into a folder of records."""
+"""`bicompile tune`: the binary kernels of a model, or of products, into a folder of records."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from tvm import tirx
 
+from bicompile.calls import describe_calls
 from bicompile.errors import UserError
+from bicompile.explain import explain
 from bicompile.load import load_model
 from bicompile.lower import lower
 from bicompile.passes.sign_of_zero import SignOfZero
-from bicompile.program import Program
+from bicompile.product import Product, product_program
 from bicompile.records import Records, open_database, tunable_kernels, write_about
 from bicompile.rewriting import run_passes
 from bicompile.schedules.decisions import to_json
@@ -63,47 +66,72 @@ class Result:
         return self.folder / LOG
 
 
-def tune_model(
-    source: str,
-    target: Target,
-    folder: Path,
-    *,
-    device: str,
-    trials: int,
-    width: int | None = None,
-    sign_of_zero: SignOfZero = "strict",
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel to tune: its nest, and the first layer that it computes."""
+
+    nest: tirx.PrimFunc
+    layer: str = ""
+
+
+def kernels_of_model(
+    source: str, target: Target, *, width: int | None = None, sign_of_zero: SignOfZero = "strict"
+) -> dict[str, Kernel]:
+    """The kernels of a model (see zoo.onnx_file) that can be tuned, by their name in the program.
+
+    Raises UserError for what is not accepted, and for a model that has none.
+    """
+    with onnx_file(source, width) as (path, name):
+        traced = load_model(path)
+    lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=False)
+    program = lower(lowered)
+    layers: dict[str, str] = {}
+    for call in describe_calls(program, lowered, explain(name, traced, lowered)):
+        layers.setdefault(call.kernel, call.layer or call.node)
+    found = tunable_kernels(program, target.arch)
+    if not found:
+        raise UserError(
+            f"{name} has no kernel that can be tuned, it has no binary layer but depthwise ones: "
+            "bicompile explain says what its layers become, --shapes K,M,N takes any shape"
+        )
+    return {kernel: Kernel(nest, layers.get(kernel, "")) for kernel, nest in found.items()}
+
+
+def kernels_of_products(products: Sequence[Product], target: Target) -> dict[str, Kernel]:
+    """The kernel of every product as `bicompile compare` has it, by K,M,N."""
+    found = {}
+    for product in products:
+        _, weights = product.operands()
+        (nest,) = tunable_kernels(product_program(product, weights), target.arch).values()
+        found[f"{product.bits},{product.outputs},{product.columns}"] = Kernel(nest)
+    return found
+
+
+def tune_kernels(
+    kernels: Mapping[str, Kernel], target: Target, folder: Path, *, device: str, trials: int
 ) -> Result:
-    """Tune every binary kernel of a model (see zoo.onnx_file) until it has so many trials.
+    """Tune every kernel until it has so many trials.
 
     `device` is `emulator`, `host` or `rpc://HOST:PORT/KEY`. Trials that the folder holds already
     count. Raises UserError for what is not accepted, KeyboardInterrupt after Ctrl-C, when what was
     under way is in the folder too; a second Ctrl-C waits for nothing.
     """
     meter = open_meter(device, target)
-    with onnx_file(source, width) as (path, name):
-        lowered = run_passes(load_model(path), sign_of_zero=sign_of_zero, check=False)
-    program = lower(lowered)
-    kernels = tunable_kernels(program, target.arch)
-    if not kernels:
-        raise UserError(
-            f"{name} has no kernel that can be tuned: it has no binary layer but depthwise ones; "
-            "see bicompile explain"
-        )
     write_about(folder, meter.unit, meter.source)
     records = Records(folder, meter.unit, meter.source, open_database(folder))
-    jobs = make_jobs(kernels, target, trials)
+    jobs = make_jobs({name: kernel.nest for name, kernel in kernels.items()}, target, trials)
     with _shown(jobs, meter.unit) as changed:
         tuner = Tuner(jobs, target, records, meter, changed)
         with _stopped_gently(tuner):
             tuner.run()
     if tuner.stopped:
         raise KeyboardInterrupt
-    return Result(folder, meter.unit, meter.source, [_row(job, program) for job in jobs])
+    return Result(folder, meter.unit, meter.source, [_row(job, kernels) for job in jobs])
 
 
-def _row(job: Job, program: Program) -> Tuned:
+def _row(job: Job, kernels: Mapping[str, Kernel]) -> Tuned:
     name = job.bench.name
-    layer = next((call.layer for call in program.calls if call.kernel == name), "")
+    layer = kernels[name].layer
     best, decisions = job.best or (None, job.search.default)
     return Tuned(name, layer, job.default, best, to_json(decisions), job.done, job.failed)
 
