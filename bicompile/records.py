@@ -67,9 +67,9 @@ class Records:
     database: Any
 
     def trials(self, kernel: tirx.PrimFunc, target: Target) -> list[Trial]:
-        """The trials of a kernel for a target, in their order; those that do not fit are left out.
+        """The trials of a kernel for a target that fit, the cheapest first, the failed ones last.
 
-        The kernel is a nest as `lower` gives it.
+        Equal ones are in the order they were made. The kernel is a nest as `lower` gives it.
         """
         return [trial for trial in self._read(kernel, target) if isinstance(trial, Trial)]
 
@@ -80,9 +80,7 @@ class Records:
         """
         passed = [trial for trial in self.trials(kernel, target) if trial.cost is not None]
         _, default = decided(kernel, target.arch)
-        if default not in [trial.decisions for trial in passed]:
-            return None
-        return min(passed, key=lambda trial: trial.cost or 0.0)
+        return passed[0] if default in [trial.decisions for trial in passed] else None
 
     def misfits(self, kernel: tirx.PrimFunc, target: Target) -> list[str]:
         """Why records of this kernel do not fit, each reason once."""

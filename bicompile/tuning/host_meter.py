@@ -39,24 +39,32 @@ class HostMeter:
 
     def measure(self, bench: Bench, executable: Executable) -> float:
         """See Meter; raises DeviceFault where the process did not end well."""
-        with tempfile.TemporaryDirectory() as folder:
-            program = Path(folder) / "timer"
-            defines: dict[str, str | int] = {
-                "ENTRY": executable.entry,
-                "INPUT_BYTES": executable.input.nbytes,
-                "OUTPUT_BYTES": executable.output.nbytes,
-                "WORKSPACE_BYTES": executable.workspace_bytes,
-                "OUTPUT_FILL": OUTPUT_FILL,
-            }
-            timer, source = Path(folder) / "timer.o", Path(__file__).with_name("timer.c")
-            toolchain.compile_c(source, timer, executable.target, defines)
-            toolchain.link_executable([timer, executable.object], program, executable.target)
-            given = _output_of(program, bench.input.tobytes(), folder)
-        size = executable.output.nbytes
-        if len(given) != size + 8:
-            raise DeviceFault(f"{executable.entry} gave {len(given)} bytes, not {size + 8}")
-        bench.check(np.frombuffer(given[:size], np.float32))
-        return int(np.frombuffer(given[size:], np.int64)[0]) * 1e-12
+        return checked_seconds(bench, executable)
+
+
+def checked_seconds(bench: Bench, executable: Executable) -> float:
+    """Seconds of one run in a process of its own, after its results were found right.
+
+    Raises UserError for wrong results, DeviceFault where the process did not end well.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "timer"
+        defines: dict[str, str | int] = {
+            "ENTRY": executable.entry,
+            "INPUT_BYTES": executable.input.nbytes,
+            "OUTPUT_BYTES": executable.output.nbytes,
+            "WORKSPACE_BYTES": executable.workspace_bytes,
+            "OUTPUT_FILL": OUTPUT_FILL,
+        }
+        timer, source = Path(folder) / "timer.o", Path(__file__).with_name("timer.c")
+        toolchain.compile_c(source, timer, executable.target, defines)
+        toolchain.link_executable([timer, executable.object], program, executable.target)
+        given = _output_of(program, bench.input.tobytes(), folder)
+    size = executable.output.nbytes
+    if len(given) != size + 8:
+        raise DeviceFault(f"{executable.entry} gave {len(given)} bytes, not {size + 8}")
+    bench.check(np.frombuffer(given[:size], np.float32))
+    return int(np.frombuffer(given[size:], np.int64)[0]) * 1e-12
 
 
 def _output_of(program: Path, given: bytes, folder: str) -> bytes:

@@ -1,7 +1,7 @@
 """Seconds of boards behind TVM's RPC tracker, as many at once as there are.
 
-A program for arm64 runs on the emulator first, where guard pages catch what would take a board
-down; every board's own results are checked as well.
+A program for arm64 runs on the emulator first, one for this machine in a process here: guard pages
+catch what would take a board down. Every board's own results are checked as well.
 """
 
 import encodings.idna  # noqa: F401 - what looks up host names in a thread must not import it there
@@ -26,6 +26,7 @@ from bicompile.errors import UserError
 from bicompile.targets import Target
 from bicompile.tuning.bench import Bench
 from bicompile.tuning.checked import check_on_emulator
+from bicompile.tuning.host_meter import checked_seconds
 from bicompile.tuning.meter import GoneError
 
 _ADDRESS = re.compile(r"rpc://(?P<host>[^/:]+):(?P<port>\d{1,5})/(?P<key>[^/\s]+)")
@@ -82,6 +83,8 @@ class RpcMeter:
         """See Meter; raises GoneError where there is no board any more."""
         if executable.target.arch == "aarch64":
             check_on_emulator(bench, executable)
+        elif executable.target.arch == toolchain.this_machine().arch:
+            checked_seconds(bench, executable)
         with tempfile.TemporaryDirectory() as folder:
             # Boards keep what they are sent under its name.
             library = Path(folder) / f"bicompile-{uuid4().hex}.so"

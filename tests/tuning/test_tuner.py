@@ -20,15 +20,15 @@ def is_changed(decisions: Decisions) -> bool:
     return isinstance(decisions, Tile) or decisions.order != 0 or decisions.overlap != 1
 
 
-def test_the_first_trial_is_the_default_and_nothing_found_is_slower(tuner: Make) -> None:
+def test_the_default_is_among_the_trials_and_nothing_chosen_is_slower(tuner: Make) -> None:
     made = tuner(EmulatorMeter(A53), A53, 6)
     made.run()
     trials = made.records.trials(NEST, A53)
     assert len(trials) == made.jobs[0].done == 6
-    assert trials[0].decisions == made.jobs[0].search.default
+    costs = {trial.decisions: trial.cost for trial in trials}
     best = made.records.best(NEST, A53)
     assert best is not None
-    assert best.cost <= trials[0].cost == made.jobs[0].default
+    assert best.cost <= costs[made.jobs[0].search.default] == made.jobs[0].default
 
 
 def test_the_same_again_measures_nothing_and_more_trials_go_on(tuner: Make) -> None:
