@@ -162,10 +162,31 @@ def open_database(folder: Path) -> Any:
     """
     for name in (WORKLOADS, TRIALS):
         _drop_unfinished(folder / name)
+    workloads = len(_lines(folder / WORKLOADS, [str, str]))
+    for index, _ in _lines(folder / TRIALS, [int, list]):
+        if not 0 <= index < workloads:  # MetaSchedule would read what is not there
+            raise _damaged(folder / TRIALS, f"it names workload {index} of {workloads}")
     try:
         return meta_schedule.database.JSONDatabase(work_dir=str(folder))
     except Exception as error:
         raise _damaged(folder / TRIALS, "MetaSchedule cannot read its database") from error
+
+
+def _lines(path: Path, kinds: list[type]) -> list[Any]:
+    """What stands in the lines of a file of JSON; raises UserError unless each is of these kinds.
+
+    A file that is not there has none.
+    """
+    found = []
+    try:
+        lines = path.read_text().splitlines() if path.is_file() else []
+        for number, line in enumerate(lines, start=1):
+            found.append(json.loads(line))
+            if not isinstance(found[-1], list) or list(map(type, found[-1])) != kinds:
+                raise _damaged(path, f"line {number} is none of MetaSchedule's")
+    except ValueError as error:
+        raise _damaged(path, "MetaSchedule cannot read its database") from error
+    return found
 
 
 def _drop_unfinished(path: Path) -> None:

@@ -99,7 +99,8 @@ def test_compare_as_json_has_these_keys(bicompile: Run) -> None:
     )
     (shape,) = told["shapes"]
     kernels = shape.pop("kernels")
-    assert shape == {"bits": 128, "outputs": 16, "columns": 2, "units": 32, "layers": []}
+    sides = {"bits": 128, "outputs": 16, "columns": 2}
+    assert shape == {**sides, "units": 32, "layers": [], "untuned": "there is no record of it"}
     assert [kernel["kernel"] for kernel in kernels] == ["hand", "default"]
     assert kernels[1].keys() == {
         "kernel",
