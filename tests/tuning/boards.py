@@ -10,6 +10,12 @@ from tvm.support.popen_pool import kill_child_processes
 KEY = "board"
 
 
+def wait_for_a_board(port: int) -> None:
+    """Wait until the tracker at a port of this machine knows one."""
+    while not rpc.connect_tracker("127.0.0.1", port).summary()["server_info"]:
+        time.sleep(0.02)
+
+
 class Boards:
     """A tracker and its one board, whose power can be cut."""
 
@@ -25,8 +31,7 @@ class Boards:
         if self._server is None:
             address = ("127.0.0.1", self._tracker.port)
             self._server = Server("127.0.0.1", tracker_addr=address, key=KEY, silent=True)
-            while not rpc.connect_tracker(*address).summary()["server_info"]:
-                time.sleep(0.02)
+            wait_for_a_board(self._tracker.port)
 
     def cut(self) -> None:
         if self._server is not None:
