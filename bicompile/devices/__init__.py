@@ -31,6 +31,10 @@ class DeviceFault(UserError):  # noqa: N818 - a fault is what processors call it
     """
 
 
+class GoneError(UserError):
+    """There is no device any more; what was to run says nothing of its program."""
+
+
 @dataclass(frozen=True, eq=False)
 class RunResult:
     """What a batch of n runs gave.

@@ -3,12 +3,7 @@
 from typing import Protocol
 
 from bicompile.artifact import Executable
-from bicompile.errors import UserError
 from bicompile.tuning.bench import Bench
-
-
-class GoneError(UserError):
-    """Nothing can be measured any more; the trial that met it says nothing of its candidate."""
 
 
 class Meter(Protocol):
@@ -30,5 +25,8 @@ class Meter(Protocol):
         ...
 
     def measure(self, bench: Bench, executable: Executable) -> float:
-        """The cost of one run, after its results were found right; raises UserError otherwise."""
+        """The cost of one run, after its results were found right.
+
+        Raises UserError otherwise, and GoneError where nothing can be measured any more.
+        """
         ...

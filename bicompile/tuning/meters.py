@@ -2,6 +2,7 @@
 
 from bicompile.artifact import Executable
 from bicompile.cost.report import MODELS, model_source
+from bicompile.devices import boards
 from bicompile.driver import ENTRY
 from bicompile.errors import UserError
 from bicompile.targets import Target
@@ -49,6 +50,6 @@ def open_meter(device: str, target: Target) -> Meter:
         return EmulatorMeter(target)
     if device == "host":
         return HostMeter(target)
-    if device.startswith("rpc:"):
-        return RpcMeter(device, target)
+    if device.startswith(boards.PREFIX):
+        return RpcMeter(boards.Boards(device))
     raise UserError(f"unknown device {device!r}: give emulator, host or rpc://HOST:PORT/KEY")

@@ -31,11 +31,12 @@ from tvm.s_tir.meta_schedule.task_scheduler import RoundRobin
 
 from bicompile.artifact import Executable
 from bicompile.codegen import tvm_target
+from bicompile.devices import GoneError
 from bicompile.records import CYCLES_PER_SECOND, FAILED, Records, workload
 from bicompile.schedules.decisions import Decisions, annotate, decided, spaces, to_json
 from bicompile.targets import Target
 from bicompile.tuning.bench import Bench
-from bicompile.tuning.meter import GoneError, Meter
+from bicompile.tuning.meter import Meter
 from bicompile.tuning.search import Search
 
 LOG = "failed.txt"

@@ -16,7 +16,7 @@ def wait_for_a_board(port: int) -> None:
         time.sleep(0.02)
 
 
-class Boards:
+class Tracked:
     """A tracker and its one board, whose power can be cut."""
 
     def __init__(self) -> None:

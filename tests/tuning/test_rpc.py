@@ -2,15 +2,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from boards import KEY, Boards
+from boards import KEY, Tracked
 from command_line import Run, refused
 from conftest import COMPUTES_NOTHING, CRASHES, NEST, WRITES_PAST_ITS_OUTPUT
 
+from bicompile.devices import GoneError
+from bicompile.devices.boards import Boards, Session
 from bicompile.targets import find_target
-from bicompile.tuning.meter import GoneError
 from bicompile.tuning.rpc_meter import RpcMeter
 from bicompile.tuning.tuner import LOG, Tuner
 
@@ -21,23 +21,23 @@ Make = Callable[..., Tuner]
 
 
 @pytest.fixture(scope="module")
-def _boards() -> Iterator[Boards]:
-    found = Boards()
+def _boards() -> Iterator[Tracked]:
+    found = Tracked()
     yield found
     found.close()
 
 
 @pytest.fixture
-def here(_boards: Boards) -> Boards:
+def here(_boards: Tracked) -> Tracked:
     _boards.start()
     return _boards
 
 
-def meter(here: Boards) -> RpcMeter:
-    return RpcMeter(here.address(), HOST, patience=10)
+def meter(here: Tracked) -> RpcMeter:
+    return RpcMeter(Boards(here.address(), patience=10))
 
 
-def test_a_board_measures_seconds(here: Boards, tuner: Make) -> None:
+def test_a_board_measures_seconds(here: Tracked, tuner: Make) -> None:
     made = tuner(meter(here), HOST, 2)
     made.run()
     costs = [trial.cost for trial in made.records.trials(NEST, HOST)]
@@ -47,7 +47,7 @@ def test_a_board_measures_seconds(here: Boards, tuner: Make) -> None:
 
 @pytest.mark.parametrize("body", [CRASHES, WRITES_PAST_ITS_OUTPUT, COMPUTES_NOTHING])
 def test_what_would_take_a_board_down_never_gets_there(
-    here: Boards, tuner: Make, body: str
+    here: Tracked, tuner: Make, body: str
 ) -> None:
     default = tuner(meter(here), HOST, 1).jobs[0].search.default
     made = tuner(meter(here), HOST, 3, lambda decisions: decisions != default, body)
@@ -58,14 +58,14 @@ def test_what_would_take_a_board_down_never_gets_there(
     assert meter(here).workers == 1
 
 
-class Cut(RpcMeter):
+class Cut(Boards):
     """The power of the board is cut in the second trial; then there is another board."""
 
-    here: Boards
+    here: Tracked
     trials = 0
 
-    def _session(self) -> Any:
-        session = super()._session()
+    def session(self) -> Session:
+        session = super().session()
         self.trials += 1
         if self.trials == 2:
             self.here.cut()
@@ -74,25 +74,25 @@ class Cut(RpcMeter):
 
 
 def test_a_board_that_dies_in_a_trial_fails_it_and_tuning_goes_on(
-    here: Boards, tuner: Make
+    here: Tracked, tuner: Make
 ) -> None:
-    dying = Cut(here.address(), HOST)
+    dying = Cut(here.address())
     dying.here = here
-    made = tuner(dying, HOST, 3)
+    made = tuner(RpcMeter(dying), HOST, 3)
     made.run()
     costs = [trial.cost for trial in made.records.trials(NEST, HOST)]
     assert [cost is None for cost in costs] == [False, False, True]
 
 
-def test_when_the_last_board_goes_what_was_measured_is_kept(here: Boards, tuner: Make) -> None:
-    made = tuner(RpcMeter(here.address(), HOST, patience=1), HOST, 3)
+def test_when_the_last_board_goes_what_was_measured_is_kept(here: Tracked, tuner: Make) -> None:
+    made = tuner(RpcMeter(Boards(here.address(), patience=1)), HOST, 3)
     made.changed = lambda job: here.cut() if job.done else None
     with pytest.raises(GoneError, match=f"had no board with the key '{KEY}' for 1 seconds"):
         made.run()
     assert [trial.cost is None for trial in made.records.trials(NEST, HOST)] == [False]
 
 
-def test_a_key_without_a_board_is_refused(here: Boards, bicompile: Run, tmp_path: Path) -> None:
+def test_a_key_without_a_board_is_refused(here: Tracked, bicompile: Run, tmp_path: Path) -> None:
     ended = bicompile(*TUNE, tmp_path / "records", "--device", here.address("raspberry"))
     refused(ended, "has no board with the key 'raspberry' (keys: board)", "--key raspberry")
     assert not (tmp_path / "records").exists()

@@ -7,6 +7,7 @@ from boards import wait_for_a_board
 from conftest import A53, CRASHES, NEST
 from tvm.rpc.tracker import Tracker
 
+from bicompile.devices.boards import Boards
 from bicompile.tuning.rpc_meter import RpcMeter
 from bicompile.tuning.tuner import Tuner
 
@@ -38,14 +39,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_tvms_own_server_for_arm64_runs_what_is_tuned(
     address: str, tuner: Callable[..., Tuner], tmp_path: Path
 ) -> None:
-    default = tuner(RpcMeter(address, A53), A53, 1).jobs[0].search.default
+    default = tuner(RpcMeter(Boards(address)), A53, 1).jobs[0].search.default
     spoiled: list[object] = []
 
     def is_first_other(decisions: object) -> bool:
         spoiled.extend([decisions] if decisions != default and not spoiled else [])
         return decisions in spoiled
 
-    made = tuner(RpcMeter(address, A53), A53, 4, is_first_other, CRASHES)
+    made = tuner(RpcMeter(Boards(address)), A53, 4, is_first_other, CRASHES)
     made.run()
     costs = [trial.cost for trial in made.records.trials(NEST, A53)]
     assert [cost is None for cost in costs] == [False, False, False, True]

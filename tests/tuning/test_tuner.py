@@ -4,11 +4,11 @@ from collections.abc import Callable
 import pytest
 from conftest import A53, COMPUTES_NOTHING, CRASHES, NEST, WRITES_PAST_ITS_OUTPUT
 
+from bicompile.devices import GoneError
 from bicompile.records import TRIALS, load_records
 from bicompile.schedules.decisions import Decisions, Tile, Tree
 from bicompile.targets import find_target, machine_arch
 from bicompile.tuning.host_meter import HostMeter
-from bicompile.tuning.meter import GoneError
 from bicompile.tuning.meters import EmulatorMeter
 from bicompile.tuning.tuner import LOG, Job, Tuner
 
