@@ -270,7 +270,7 @@ def compare(
         int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="host: also measure seconds on this machine")
+        str | None, typer.Option(help="host or rpc://HOST:PORT/KEY: also measure seconds there")
     ] = None,
     records: Annotated[
         list[str] | None,
@@ -288,21 +288,22 @@ def compare(
     processor = find_target(target)
     cores, notes = available_cores(core)
     from bicompile.compare import compare as run
-    from bicompile.compare import parse_shapes, products_of, time_notes
+    from bicompile.compare import parse_shapes, products_of
+    from bicompile.machines import open_machine
     from bicompile.records import open_records
 
     if not shapes and len(what) > 1:
         raise UserError(f"give one model, not {len(what)}; shapes come after --shapes")
     wanted = parse_shapes(what) if shapes else products_of(what[0], width=width)
-    machine, more = time_notes(device)
+    machine = None if device is None else open_machine(device, processor)
     with show.working("comparing"):
-        found = run(wanted, processor, cores, device, open_records(records, processor))
+        found = run(wanted, processor, cores, machine, open_records(records, processor))
     show_costs.comparison(
         found,
         wanted.left_out,
         {name: model_source(name) for name in cores},
-        [*notes, *more],
-        machine=machine,
+        [*notes, *(machine.notes if machine else ())],
+        machine=machine.about if machine else "",
         as_json=json,
     )
     if not all(each.exact for shape in found for each in shape.kernels):

@@ -6,7 +6,6 @@ What it costs is all that it runs, without the entry that calls it.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,12 +21,13 @@ from bicompile.explain import explain
 from bicompile.hand_kernel import build_hand_kernel
 from bicompile.load import load_model
 from bicompile.lower import lower
+from bicompile.machines import Machine
 from bicompile.passes.sign_of_zero import SignOfZero
 from bicompile.product import Product, build_product, product_program
 from bicompile.program import Program
 from bicompile.records import Records, apply_records
 from bicompile.rewriting import run_passes
-from bicompile.targets import Target, find_target
+from bicompile.targets import Target
 from bicompile.timing import Seconds, time_in_turns
 from bicompile.zoo import onnx_file
 
@@ -130,14 +130,13 @@ def compare(
     wanted: Wanted,
     target: Target,
     cores: Sequence[str],
-    device: str | None = None,
+    machine: Machine | None = None,
     records: Sequence[Records] = (),
 ) -> list[Shape]:
-    """Run every kernel on every product on the emulator, and with `device` time it there too.
+    """Run every kernel on every product on the emulator, and with `machine` time it there too.
 
-    On a device the kernels are built for it. The tuned kernel has the decisions of the first of
-    `records` that fit. Raises UserError for a target that is not arm64, and
-    for a core without a model.
+    The tuned kernel has the decisions of the first of `records` that fit. Raises UserError for a
+    target that is not arm64, and for a core without a model.
     """
     if target.arch != "aarch64":
         raise UserError(
@@ -147,32 +146,15 @@ def compare(
     shapes = []
     with tempfile.TemporaryDirectory() as name:
         emulated = _Builder(target, Path(name), records)
-        timed = None if device is None else _Builder(find_target(device), Path(name), records)
+        timed = None if machine is None else _Builder(machine.target, Path(name), records)
         for product, layers in wanted.products.items():
             kernels = _costs(product, emulated, cores)
-            if timed is not None:
-                seconds = _times(product, timed)
-                kernels = [replace(each, seconds=seconds.get(each.kernel)) for each in kernels]
             untuned = emulated.untuned if records else ""
+            if machine is not None and timed is not None:
+                seconds = _times(product, timed, machine)
+                kernels = [replace(each, seconds=seconds.get(each.kernel)) for each in kernels]
             shapes.append(Shape(product, layers, tuple(kernels), untuned))
     return shapes
-
-
-def time_notes(device: str | None) -> tuple[str, list[str]]:
-    """The machine whose seconds a device tells, and what it cannot run; "" without a device.
-
-    Raises UserError for a device that tells no seconds.
-    """
-    if device is None:
-        return "", []
-    if device != "host":
-        raise UserError(f"{device} tells no seconds: give --device host, or leave it out")
-    machine = find_target(device)
-    if machine.arch == "aarch64":
-        return machine.about, []
-    return machine.about, [
-        f"the hand kernel is arm64 assembly and is not timed: this machine is {machine.arch}"
-    ]
 
 
 class _Builder:
@@ -233,13 +215,8 @@ def _costs(product: Product, builder: _Builder, cores: Sequence[str]) -> list[Co
     return found
 
 
-def _times(product: Product, builder: _Builder) -> dict[str, Seconds]:
+def _times(product: Product, builder: _Builder, machine: Machine) -> dict[str, Seconds]:
     rows, weights = product.operands()
     programs = builder.programs(product, rows, weights)
-    with ExitStack() as loaded:
-        return time_in_turns(
-            {
-                kernel: (loaded.enter_context(open_device("host").load(executable)), x)
-                for kernel, (executable, x) in programs.items()
-            }
-        )
+    with machine.timers(programs) as timers:
+        return time_in_turns(timers)

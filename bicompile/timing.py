@@ -1,7 +1,7 @@
-"""Seconds of several programs on this machine, taken in turns so that all meet the same weather."""
+"""Seconds of several programs on one machine, taken in turns so that all meet the same weather."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,24 +34,26 @@ class Seconds:
     warm_up: int
 
 
-def time_in_turns(
-    programs: Mapping[str, tuple[Loaded, NDArray[np.float32]]],
-) -> dict[str, Seconds]:
-    """Time programs of a device that tells seconds, each with its input: float32 of its shape."""
+Timer = Callable[[int], float]
+"""Runs a program so many times; gives the seconds of all."""
+
+
+def time_in_turns(programs: Mapping[str, Timer]) -> dict[str, Seconds]:
+    """Time programs of one machine."""
     sizes: dict[str, int] = {}
     warm_ups: dict[str, int] = {}
-    for name, (loaded, x) in programs.items():
+    for name, timer in programs.items():
         runs, seconds, each = 0, 0.0, 1
         while seconds < _WARM_UP and runs < _MOST_RUNS:
-            seconds += _seconds(loaded, x, each)
+            seconds += timer(each)
             runs += each
             each = min(2 * each, _MOST_RUNS)
         warm_ups[name] = runs
         sizes[name] = min(max(math.ceil(_ROUND * runs / seconds), 1), _MOST_RUNS)
     means: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(ROUNDS):
-        for name, (loaded, x) in programs.items():
-            means[name].append(_seconds(loaded, x, sizes[name]) / sizes[name])
+        for name, timer in programs.items():
+            means[name].append(timer(sizes[name]) / sizes[name])
     found = {}
     for name, taken in means.items():
         low, median, high = np.quantile(taken, [0.25, 0.5, 0.75]).tolist()
@@ -59,8 +61,12 @@ def time_in_turns(
     return found
 
 
-def _seconds(loaded: Loaded, x: NDArray[np.float32], runs: int) -> float:
-    batch = np.broadcast_to(x, (runs, *x.shape))
-    seconds = loaded.run(batch).seconds
-    assert seconds is not None, "the device tells no seconds"
-    return seconds
+def timer_of(loaded: Loaded, x: NDArray[np.float32]) -> Timer:
+    """Times a program of a device that tells seconds, with one input: float32 of its shape."""
+
+    def timed(runs: int) -> float:
+        seconds = loaded.run(np.broadcast_to(x, (runs, *x.shape))).seconds
+        assert seconds is not None, "the device tells no seconds"
+        return seconds
+
+    return timed

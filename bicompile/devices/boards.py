@@ -144,6 +144,10 @@ class OnBoard:
         )
         return [float(mean) for mean in timed(*self._operands).results]
 
+    def seconds(self, runs: int) -> float:
+        """Of so many runs."""
+        return runs * self.means(runs)[0]
+
 
 def _greet(host: str, port: int) -> None:
     """Raise UserError unless a tracker answers there."""

@@ -1,9 +1,11 @@
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from arm64_python import Arm64Python
 from boards import wait_for_a_board
+from command_line import Run
 from conftest import A53, CRASHES, NEST
 from tvm.rpc.tracker import Tracker
 
@@ -19,7 +21,7 @@ server.thread.join()
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracker with TVM's own server for arm64 behind it, under qemu."""
     python = Arm64Python(tmp_path_factory.mktemp("arm64"))
@@ -51,3 +53,14 @@ def test_tvms_own_server_for_arm64_runs_what_is_tuned(
     costs = [trial.cost for trial in made.records.trials(NEST, A53)]
     assert [cost is None for cost in costs] == [False, False, False, True]
     assert made.records.source == "measured on boards with the key qemu"
+
+
+@pytest.mark.slow
+def test_compare_times_every_kernel_on_a_board(bicompile: Run, address: str) -> None:
+    options = ("--core", "cortex-a53", "--device", address, "--json")
+    told = json.loads(bicompile("compare", "--shapes", "256,128,8", *options).out)
+    (shape,) = told["shapes"]
+    for kernel in shape["kernels"]:
+        assert 0 < kernel["seconds"]["low"] <= kernel["seconds"]["median"]
+    assert {kernel["kernel"] for kernel in shape["kernels"]} >= {"hand", "default"}
+    assert (told["machine"], told["notes"]) == ("a board with the key qemu", [])
