@@ -239,8 +239,8 @@ def write_about(folder: Path, unit: str, source: str) -> None:
     if about is not None:
         if (about["unit"], about["source"]) != (unit, source):
             raise UserError(
-                f"{folder} holds {about['unit']} from {about['source']}, these would be {unit} "
-                f"from {source}: choose another folder"
+                f"{folder} holds {about['unit']} ({about['source']}), these would be {unit} "
+                f"({source}): choose another folder"
             )
         return
     fields = {"format": FORMAT, "unit": unit, "source": source}

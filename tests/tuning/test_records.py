@@ -169,7 +169,7 @@ def test_tuning_into_records_of_another_unit_is_refused(
     options = ("--target", "host", "--device", "host", "--records", records)
     refused(
         bicompile("tune", keyword_onnx, *options),
-        f"{records} holds modelled cycles from the in-order model",
+        f"{records} holds modelled cycles (the in-order model",
         "choose another folder",
     )
 
