@@ -84,18 +84,18 @@ def test_a_board_that_dies_in_a_trial_fails_it_and_tuning_goes_on(
     assert [cost is None for cost in costs] == [False, False, True]
 
 
+def test_a_key_without_a_board_is_refused(here: Tracked, bicompile: Run, tmp_path: Path) -> None:
+    ended = bicompile(*TUNE, tmp_path / "records", "--device", here.address("raspberry"))
+    refused(ended, "has no board with the key 'raspberry' (keys: board)", "--key raspberry")
+    assert not (tmp_path / "records").exists()
+
+
 def test_when_the_last_board_goes_what_was_measured_is_kept(here: Tracked, tuner: Make) -> None:
     made = tuner(RpcMeter(Boards(here.address(), patience=1)), HOST, 3)
     made.changed = lambda job: here.cut() if job.done else None
     with pytest.raises(GoneError, match=f"had no board with the key '{KEY}' for 1 seconds"):
         made.run()
     assert [trial.cost is None for trial in made.records.trials(NEST, HOST)] == [False]
-
-
-def test_a_key_without_a_board_is_refused(here: Tracked, bicompile: Run, tmp_path: Path) -> None:
-    ended = bicompile(*TUNE, tmp_path / "records", "--device", here.address("raspberry"))
-    refused(ended, "has no board with the key 'raspberry' (keys: board)", "--key raspberry")
-    assert not (tmp_path / "records").exists()
 
 
 def test_a_tracker_that_is_not_there_is_refused(bicompile: Run, tmp_path: Path) -> None:
