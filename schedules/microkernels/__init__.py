@@ -18,11 +18,11 @@ from bicompile.schedules.microkernels import (
     weights,
 )
 from bicompile.schedules.microkernels.choices import Tree, usual
-from bicompile.schedules.microkernels.count_tree import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.dual_depthwise import Depthwise
 from bicompile.schedules.microkernels.dual_scale import Binarizer
 from bicompile.schedules.microkernels.epilogue import Epilogue
 from bicompile.schedules.microkernels.one_channel import OneChannel
+from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
 
 __all__ = [

@@ -17,11 +17,9 @@ which makes 2^24 + 2p (an ulp is 2 there), and one FSUB from 2^24 + K is left; f
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from bicompile.schedules.microkernels.choices import Tree, usual
 from bicompile.schedules.microkernels.epilogue import REGISTERS as EPILOGUE_REGISTERS
-from bicompile.schedules.microkernels.epilogue import Epilogue, finish
+from bicompile.schedules.microkernels.epilogue import finish
 from bicompile.schedules.microkernels.instructions import (
     Instruction,
     accumulating,
@@ -40,6 +38,7 @@ from bicompile.schedules.microkernels.list_scheduler import (
     in_two_stages,
     schedule,
 )
+from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.weights import (
     BLOCK,
     PIECES_PER_CHUNK,
@@ -52,9 +51,6 @@ from bicompile.schedules.microkernels.weights import (
 
 ROWS = 2
 """Rows of a tile at most: they share every load of weights."""
-
-MOST_BYTES = 8191
-"""Longest row: its bits, all different, still fit a sum of 16 bits."""
 
 REGISTERS = """\
 v0-v7    activations: 4 pieces of a chunk, of each of 2 rows
@@ -72,51 +68,6 @@ _TWO_24 = 0x4B80_0000
 _WEIGHTS = [("v8", "v9"), ("v10", "v11"), ("v12", "v13")]
 _EXPONENT, _BIAS, _ONE = "v14", "v15", "v31"
 _VALUES = [f"v{n}" for n in range(20, 32)]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a kernel computes: (rows, row_bytes) bits, (outputs, row_bytes) → (rows, outputs).
-
-    Attributes:
-        rows: M.
-        outputs: N.
-        row_bytes: bytes of a row that count.
-        stride: bytes from one row of activations to the next.
-        bits: K, where results are K − 2·popcount as float32; None where they are int32 popcounts,
-            and where an epilogue has the products of every result.
-        epilogue: what follows; then outputs are whole vectors, and `rows` are those of results.
-        choices: how it is computed; None for the usual.
-    """
-
-    rows: int
-    outputs: int
-    row_bytes: int
-    stride: int
-    bits: int | None = None
-    epilogue: Epilogue | None = None
-    choices: Tree | None = None
-
-    @property
-    def usual(self) -> Tree:
-        """What is chosen where nobody chose."""
-        return usual(self.row_bytes // VECTOR_BYTES, finished=self.epilogue is not None)
-
-    @property
-    def tree(self) -> Tree:
-        """How it is computed."""
-        return self.choices or self.usual
-
-    @property
-    def tile_rows(self) -> int:
-        """Rows of results of a tile."""
-        rows = self.tree.rows
-        return rows if self.epilogue is None else rows // self.epilogue.planes
-
-    @property
-    def result_bytes(self) -> int:
-        """Bytes of one row of results."""
-        return 4 * self.outputs
 
 
 class _Tile:
