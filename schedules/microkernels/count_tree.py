@@ -314,9 +314,11 @@ def _straight(name: str, shape: Shape, rows: int) -> list[str]:
     staged = in_two_stages if shape.tree.overlap else in_one_stage
     stages, end = staged(block(BLOCK)), staged(last)
     lines = _text([*shape.tree.prepared(setup.program), *stages.start])
-    lines += _loop(f".L{name}_{rows}_blocks", "x9", blocks - 1, stages)
+    label = f".L{name}_{rows}_blocks"
     if stages.start == end.start:
-        return lines + _lines(end.finish)
+        return lines + _loop(label, "x9", blocks - 1, stages) + _lines(end.finish)
+    # The last block begins otherwise, so nothing of it can overlap.
+    lines += _loop(label, "x9", blocks - 2, stages)
     return lines + _lines(stages.finish) + _text(last)
 
 
