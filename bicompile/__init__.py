@@ -6,6 +6,7 @@ artifact = bicompile.compile("model.onnx", target="cortex-a53", out="build/model
 outputs = artifact.run(x)
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,15 @@ def compile(  # noqa: A001 - the word a user looks for
     *,
     target: str,
     out: str | Path | None = None,
-    width: int | None = None,
+    widths: Sequence[int] | None = None,
     sign_of_zero: "SignOfZero" = "strict",
     check: bool = True,
 ) -> "Artifact":
     """Compile an ONNX file, a checkpoint or `zoo:NAME` for a target; returns the artifact.
 
     The artifact is written to the folder `out`, or to a temporary one that ends with the process.
-    `width` chooses the width of a checkpoint or zoo model. `sign_of_zero` is what a Sign gives at
+    `widths` chooses those of a checkpoint or zoo model; one object has them all, and
+    `artifact.at(width)` is the artifact as it runs at one. `sign_of_zero` is what a Sign gives at
     0: `strict` as in ONNX, so that layers behind it stay float, `plus` +1, `minus` −1. Raises
     bicompile.errors.UserError.
     """
@@ -41,7 +43,7 @@ def compile(  # noqa: A001 - the word a user looks for
         str(model),
         find_target(target),
         folder,
-        width=width,
+        widths=widths,
         sign_of_zero=sign_of_zero,
         check=check,
     )

@@ -1,6 +1,7 @@
 """The whole compile as one list of steps: load, passes, lower, schedule, plan, build, artifact."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -8,30 +9,36 @@ from pathlib import Path
 import onnx
 
 from bicompile import toolchain
-from bicompile.artifact import Artifact, TensorSpec, read_artifact, write_artifact
-from bicompile.build import build_object
+from bicompile.artifact import Artifact, TensorSpec, of_width, read_artifact, write_artifact
+from bicompile.branches import branches_of, lower_widths
+from bicompile.build import build_branches
 from bicompile.calls import describe_calls, to_json
-from bicompile.driver import ENTRY, header_source
+from bicompile.driver import ENTRY, header_source, workspace_bytes
 from bicompile.explain import Explanation, explain
 from bicompile.files import atomic_folder
 from bicompile.load import load_model
-from bicompile.lower import lower
-from bicompile.memory import plan_memory
 from bicompile.passes.sign_of_zero import SignOfZero
 from bicompile.program import Program
 from bicompile.rewriting import run_passes
-from bicompile.scheduling import schedule_program
 from bicompile.targets import Target
-from bicompile.zoo import onnx_file
+from bicompile.zoo import name_of, onnx_file
 
 _PACKAGES = ("bicompile", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "ziglang")
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """An artifact and what became of each layer of its model."""
+    """An artifact and what became of each layer of its model, at every width of the artifact."""
 
     artifact: Artifact
+    explanations: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True)
+class _Width:
+    """One width of a model: as it was loaded, and what the passes made of it."""
+
+    lowered: onnx.ModelProto
     explanation: Explanation
 
 
@@ -40,50 +47,63 @@ def compile_model(
     target: Target,
     out: Path,
     *,
-    width: int | None = None,
+    widths: Sequence[int] | None = None,
     sign_of_zero: SignOfZero = "strict",
     check: bool = True,
     dump_ir: Path | None = None,
 ) -> Compiled:
     """Compile a model (see zoo.onnx_file) and write the artifact folder `out`.
 
-    `sign_of_zero` is what a Sign gives at 0: `strict` as in ONNX, `plus` +1, `minus` −1 (see the
-    pass of that name). With `check` the graph is run before and after every pass and must give the
-    same. `dump_ir` takes the graph after every pass (see rewriting.run_passes). Raises UserError
-    for what is not accepted; `out` is then as it was.
+    `widths` are those of the network that the artifact has, the first its default; with several of
+    them the entry takes the width. `sign_of_zero` is what a Sign gives at 0: `strict` as in ONNX,
+    `plus` +1, `minus` −1 (see the pass of that name). With `check` the graph is run before and
+    after every pass and must give the same. `dump_ir` takes the graph after every pass (see
+    rewriting.run_passes), those of several widths in folders `widthN`. Raises UserError for what is
+    not accepted; `out` is then as it was.
     """
-    with onnx_file(source, width) as (path, name):
-        traced = load_model(path)
-    lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=check, dump_ir=dump_ir)
-    explanation = explain(name, traced, lowered)
-    nests = lower(lowered)
-    report = {
-        **explanation.to_json(),
-        "calls": to_json(describe_calls(nests, lowered, explanation)),
-    }
-    program = schedule_program(nests, target.arch)
-    plan = plan_memory(program)
-    entry_input, entry_output = tensor_specs(lowered, program)
-    labels = tuple(json.loads(_property(lowered, "bicompile.labels") or "[]"))
+    chosen = tuple(dict.fromkeys(widths or ()))
+    numbers: Sequence[int | None] = chosen if len(chosen) > 1 else (None,)
+
+    def lowered_at(width: int | None, number: int | None) -> _Width:
+        with onnx_file(source, width) as (path, name):
+            traced = load_model(path)
+        folder = dump_ir if dump_ir is None or number is None else dump_ir / f"width{number}"
+        lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=check, dump_ir=folder)
+        return _Width(lowered, explain(name, traced, lowered))
+
+    each = [lowered_at(w, n) for w, n in zip(chosen or (None,), numbers, strict=True)]
+    nests = lower_widths({n: made.lowered for n, made in zip(numbers, each, strict=True)})
+    branches = branches_of(nests, target.arch)
+    first = each[0].lowered
+    entry_input, entry_output = tensor_specs(first, branches[0].program)
+    labels = tuple(json.loads(_property(first, "bicompile.labels") or "[]"))
+    several = tuple(number for number in numbers if number is not None)
+    needed = workspace_bytes(branches)
     with atomic_folder(out, replaces="manifest.json") as folder:
-        build_object(program, plan, target, folder / "model.o")
+        build_branches(branches, target, folder / "model.o")
         toolchain.archive(folder / "model.o", folder / "libmodel.a")
-        header = header_source(entry_input, entry_output, plan.workspace_bytes, labels)
+        header = header_source(entry_input, entry_output, needed, labels, several)
         (folder / "model.h").write_text(header)
-        (folder / "lowered.onnx").write_bytes(lowered.SerializeToString(deterministic=True))
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        for number, made in zip(numbers, each, strict=True):
+            graph = made.lowered.SerializeToString(deterministic=True)
+            (folder / of_width("lowered.onnx", number)).write_bytes(graph)
+            calls = describe_calls(nests[number], made.lowered, made.explanation)
+            report = {**made.explanation.to_json(), "calls": to_json(calls)}
+            text = json.dumps(report, indent=2) + "\n"
+            (folder / of_width("report.json", number)).write_text(text)
         write_artifact(
             folder,
             target=target,
             entry=ENTRY,
             input=entry_input,
             output=entry_output,
-            workspace_bytes=plan.workspace_bytes,
+            workspace_bytes=needed,
             labels=labels,
-            source=name,
+            widths=several,
+            source=name_of(source) if several else each[0].explanation.model,
             versions={package: version(package) for package in _PACKAGES},
         )
-    return Compiled(read_artifact(out), explanation)
+    return Compiled(read_artifact(out), tuple(made.explanation for made in each))
 
 
 def tensor_specs(model: onnx.ModelProto, program: Program) -> tuple[TensorSpec, TensorSpec]:

@@ -32,7 +32,7 @@ def working(what: str) -> AbstractContextManager[Any]:
 
 def compiled(result: "Compiled", *, as_json: bool) -> None:
     """The layers, the size of the object, and a warning where binary weights stay float."""
-    artifact, explanation = result.artifact, result.explanation
+    artifact, explanations = result.artifact, result.explanations
     code, constants = _sizes(artifact.executable.object)
     if as_json:
         _json(
@@ -41,22 +41,32 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
             code_bytes=code,
             constant_bytes=constants,
             workspace_bytes=artifact.workspace_bytes,
-            **explanation.to_json(),
+            **_each(artifact.widths, [each.to_json() for each in explanations]),
         )
         return
-    print(f"{artifact.source} for {artifact.target.name}: {artifact.folder}")
-    print(f"  {_summary(explanation)}")
-    for (reason, looks_binary), names in _by_reason(explanation.layers).items():
+    several = f" widths {', '.join(map(str, artifact.widths))}" if artifact.widths else ""
+    print(f"{artifact.source}{several} for {artifact.target.name}: {artifact.folder}")
+    for explanation, width in zip(explanations, artifact.widths or (None,), strict=True):
+        print(f"  {'' if width is None else f'width {width}: '}{_summary(explanation)}")
+    layers = {layer.name: layer for each in reversed(explanations) for layer in each.layers}
+    for (reason, looks_binary), names in _by_reason(tuple(layers.values())).items():
         sign = "warning: " if looks_binary else ""
         stay = f"{names[0]} stays" if len(names) == 1 else f"{len(names)} layers stay"
         which = "" if len(names) == 1 else f" ({names[0]} to {names[-1]})"
         print(f"  {sign}{stay} float: {reason}{which}")
-    if not explanation.binary_layers:
+    if not any(explanation.binary_layers for explanation in explanations):
         print("  warning: no layer is binary; this object has no advantage over a float one")
     print(
         f"  object: {code + constants} bytes ({code} code, {constants} constants); "
         f"workspace: {artifact.workspace_bytes} bytes"
     )
+
+
+def _each(widths: Sequence[int], facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is said of one width, or of each under `widths`."""
+    if not widths:
+        return facts[0]
+    return {"widths": [{"width": w, **said} for w, said in zip(widths, facts, strict=True)]}
 
 
 def _summary(explanation: "Explanation") -> str:
@@ -149,7 +159,8 @@ def verification(
             reference=reference,
         )
         return
-    print(f"{artifact.folder} on {device}, {reference} in onnxruntime, {result.clips} clips")
+    width = "" if artifact.width is None else f" width {artifact.width}"
+    print(f"{artifact.folder}{width} on {device}, {reference} in onnxruntime, {result.clips} clips")
     print(f"  packed bits:   {result.wrong_bits} of {result.bits} bytes differ")
     print(f"  accumulators:  {result.wrong_accumulators} of {result.accumulators} differ")
     print(f"  answers:       {result.agreement:.2%} agree")

@@ -43,6 +43,12 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network of widths 0 and 1, with norms, thresholds and alphas of both signs."""
+    path = tmp_path_factory.mktemp("checkpoints") / "small.safetensors"
+    return untrained(path, front=3, hidden=20, memory=9)
+
+
+def untrained(path: Path, **channels: int) -> Path:
+    """Write a network of widths 0 and 1 as small_checkpoint is, of any numbers of channels."""
     import torch
 
     from bicompile.model.checkpoint import save_checkpoint
@@ -51,8 +57,7 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = NetworkConfig(front=3, hidden=20, memory=9, blocks=2, widths=(0, 1))
-        network = BiFSMNv2(config)
+        network = BiFSMNv2(NetworkConfig(**channels, blocks=2, widths=(0, 1)))
         for name, value in network.state_dict().items():
             if "running_var" in name:
                 value.uniform_(0.5, 2)
@@ -62,7 +67,6 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 value.normal_(0, 0.5)
         network.front.norm1.running_mean.fill_(-10)
         network.front.norm1.running_var.fill_(400)
-    path = tmp_path_factory.mktemp("checkpoints") / "small.safetensors"
     save_checkpoint(path, network, {"epochs": 0})
     return path
 
