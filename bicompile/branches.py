@@ -27,7 +27,7 @@ class Branch:
 
 
 def lower_widths(graphs: Mapping[int | None, onnx.ModelProto]) -> dict[int | None, Program]:
-    """Lower the graph of every width; what they share has one name. Raises UserError as lower does."""
+    """Lower every width; equal kernels have one name. Raises UserError as lower does."""
     programs = share([lower(graph) for graph in graphs.values()])
     return dict(zip(graphs, programs, strict=True))
 

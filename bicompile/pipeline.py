@@ -2,20 +2,29 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 
 from bicompile import toolchain
-from bicompile.artifact import Artifact, TensorSpec, of_width, read_artifact, write_artifact
+from bicompile.artifact import (
+    OBJECT,
+    Artifact,
+    Executable,
+    TensorSpec,
+    of_width,
+    read_artifact,
+    write_artifact,
+)
 from bicompile.branches import branches_of, lower_widths
 from bicompile.build import build_branches
 from bicompile.calls import describe_calls, to_json
 from bicompile.driver import ENTRY, header_source, workspace_bytes
 from bicompile.explain import Explanation, explain
 from bicompile.files import atomic_folder
+from bicompile.footprint import Footprint, footprint
 from bicompile.load import load_model
 from bicompile.passes.sign_of_zero import SignOfZero
 from bicompile.program import Program
@@ -28,16 +37,18 @@ _PACKAGES = ("bicompile", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime",
 
 @dataclass(frozen=True)
 class Compiled:
-    """An artifact and what became of each layer of its model, at every width of the artifact."""
+    """An artifact, what became of each layer at every width, and what it takes."""
 
     artifact: Artifact
     explanations: tuple[Explanation, ...]
+    footprint: Footprint
 
 
 @dataclass(frozen=True)
 class _Width:
     """One width of a model: as it was loaded, and what the passes made of it."""
 
+    traced: onnx.ModelProto
     lowered: onnx.ModelProto
     explanation: Explanation
 
@@ -69,7 +80,7 @@ def compile_model(
             traced = load_model(path)
         folder = dump_ir if dump_ir is None or number is None else dump_ir / f"width{number}"
         lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=check, dump_ir=folder)
-        return _Width(lowered, explain(name, traced, lowered))
+        return _Width(traced, lowered, explain(name, traced, lowered))
 
     each = [lowered_at(w, n) for w, n in zip(chosen or (None,), numbers, strict=True)]
     nests = lower_widths({n: made.lowered for n, made in zip(numbers, each, strict=True)})
@@ -80,15 +91,21 @@ def compile_model(
     several = tuple(number for number in numbers if number is not None)
     needed = workspace_bytes(branches)
     with atomic_folder(out, replaces="manifest.json") as folder:
-        build_branches(branches, target, folder / "model.o")
-        toolchain.archive(folder / "model.o", folder / "libmodel.a")
+        build_branches(branches, target, folder / OBJECT)
+        toolchain.archive(folder / OBJECT, folder / "libmodel.a")
+        executable = Executable(folder / OBJECT, ENTRY, entry_input, entry_output, needed, target)
+        taken = footprint(executable, branches, [made.traced for made in each])
         header = header_source(entry_input, entry_output, needed, labels, several)
         (folder / "model.h").write_text(header)
-        for number, made in zip(numbers, each, strict=True):
+        for number, made, memory in zip(numbers, each, taken.memory, strict=True):
             graph = made.lowered.SerializeToString(deterministic=True)
             (folder / of_width("lowered.onnx", number)).write_bytes(graph)
             calls = describe_calls(nests[number], made.lowered, made.explanation)
-            report = {**made.explanation.to_json(), "calls": to_json(calls)}
+            report = {
+                **made.explanation.to_json(),
+                "memory": asdict(memory),
+                "calls": to_json(calls),
+            }
             text = json.dumps(report, indent=2) + "\n"
             (folder / of_width("report.json", number)).write_text(text)
         write_artifact(
@@ -103,7 +120,7 @@ def compile_model(
             source=name_of(source) if several else each[0].explanation.model,
             versions={package: version(package) for package in _PACKAGES},
         )
-    return Compiled(read_artifact(out), tuple(made.explanation for made in each))
+    return Compiled(read_artifact(out), tuple(made.explanation for made in each), taken)
 
 
 def tensor_specs(model: onnx.ModelProto, program: Program) -> tuple[TensorSpec, TensorSpec]:

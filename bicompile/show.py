@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elftools.elf.elffile import ELFFile
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -16,6 +15,7 @@ if TYPE_CHECKING:  # what they import takes seconds, and not every verb needs it
     from bicompile.artifact import Artifact
     from bicompile.evaluate import Evaluation
     from bicompile.explain import Explained, Explanation
+    from bicompile.footprint import Footprint
     from bicompile.pipeline import Compiled
     from bicompile.recognise import Recognition
     from bicompile.targets import Target
@@ -33,15 +33,19 @@ def working(what: str) -> AbstractContextManager[Any]:
 def compiled(result: "Compiled", *, as_json: bool) -> None:
     """The layers, the size of the object, and a warning where binary weights stay float."""
     artifact, explanations = result.artifact, result.explanations
-    code, constants = _sizes(artifact.executable.object)
     if as_json:
         _json(
             artifact=str(artifact.folder),
             target=artifact.target.name,
-            code_bytes=code,
-            constant_bytes=constants,
             workspace_bytes=artifact.workspace_bytes,
-            **_each(artifact.widths, [each.to_json() for each in explanations]),
+            **result.footprint.flash_to_json(),
+            **_each(
+                artifact.widths,
+                [
+                    {**said.to_json(), "memory": dataclasses.asdict(memory)}
+                    for said, memory in zip(explanations, result.footprint.memory, strict=True)
+                ],
+            ),
         )
         return
     several = f" widths {', '.join(map(str, artifact.widths))}" if artifact.widths else ""
@@ -56,10 +60,29 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
         print(f"  {sign}{stay} float: {reason}{which}")
     if not any(explanation.binary_layers for explanation in explanations):
         print("  warning: no layer is binary; this object has no advantage over a float one")
+    _footprint(artifact, result.footprint)
+
+
+def _footprint(artifact: "Artifact", taken: "Footprint") -> None:
+    """Flash, and the workspace and the stack of every width."""
     print(
-        f"  object: {code + constants} bytes ({code} code, {constants} constants); "
-        f"workspace: {artifact.workspace_bytes} bytes"
+        f"  flash: {taken.flash_bytes} bytes ({taken.code_bytes} code, {taken.constant_bytes} "
+        f"constants){_smaller(taken)}"
     )
+    for width, memory in zip(artifact.widths or (None,), taken.memory, strict=True):
+        of = "" if width is None else f"width {width}: "
+        stack = "" if memory.stack_bytes is None else f"; stack: {memory.stack_bytes} bytes"
+        print(
+            f"  {of}workspace: {memory.workspace_bytes} bytes, of which {memory.live_bytes} live "
+            f"at once{stack}"
+        )
+
+
+def _smaller(taken: "Footprint") -> str:
+    if not taken.float_bytes:
+        return ""
+    floats = f"the {taken.float_bytes} bytes of its weights as float32"
+    return f", {taken.times_smaller:.1f} times smaller than {floats}"
 
 
 def _each(widths: Sequence[int], facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -234,15 +257,6 @@ def targets(known: "Sequence[Target]", *, as_json: bool) -> None:
         return
     for target in known:
         print(f"{target.name:12} {target.about}")
-
-
-def _sizes(obj: Path) -> tuple[int, int]:
-    """Bytes of code and of constants."""
-    with obj.open("rb") as file:
-        elf = ELFFile(file)
-        names = (".text", ".rodata")
-        code, constants = (elf.get_section_by_name(name)["sh_size"] for name in names)
-        return code, constants
 
 
 def _short(clip: Path) -> str:

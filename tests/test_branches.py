@@ -1,6 +1,7 @@
 """One object with several widths of a network."""
 
 import ctypes
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from bicompile import toolchain
 from bicompile.artifact import Artifact, read_artifact
 from bicompile.branches import branches_of, lower_widths, share
 from bicompile.build import laid_out
+from bicompile.calls import read_calls
+from bicompile.cost.report import observe, sample_of
 from bicompile.devices import OUTPUT_FILL, open_device
 from bicompile.driver import CHECKED_ENTRY, ENTRY, ERRORS
 from bicompile.errors import UserError
@@ -27,7 +30,7 @@ X = np.random.default_rng(2).uniform(-30, 30, (5, 1, 1, 32, 32)).astype(np.float
 
 
 def compiled(checkpoint: Path, target: str, out: Path, widths: tuple[int, ...]) -> Artifact:
-    return bicompile.compile(checkpoint, target=target, out=out, widths=widths)
+    return bicompile.compile(checkpoint, target=target, out=out, widths=widths, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,27 @@ def test_every_width_passes_its_verification(
     for width in WIDTHS:
         chosen = artifact.at(width)
         assert verify(chosen, open_device(device), X, onnx.load(chosen.lowered)).passed
+
+
+def test_every_width_has_its_own_costs(both: Path) -> None:
+    run = []
+    for width in WIDTHS:
+        artifact = read_artifact(both).at(width)
+        observed = observe(artifact.executable, sample_of(artifact.executable))
+        rows = observed.layers(read_calls(artifact.report))
+        run.append(sum(row.instructions for row in rows))
+        with open_device("emulator").load(artifact.executable) as loaded:
+            assert loaded.run(X).instructions == (run[-1],) * len(X)
+    assert run[1] < run[0]
+
+
+def test_reports_tell_the_memory_of_each_width(both: Path) -> None:
+    for width in WIDTHS:
+        artifact = read_artifact(both).at(width)
+        memory = json.loads(artifact.report.read_text())["memory"]
+        with open_device("emulator").load(artifact.executable) as loaded:
+            assert memory["stack_bytes"] == loaded.run(X).stack_bytes
+        assert 0 < memory["live_bytes"] <= memory["workspace_bytes"] <= artifact.workspace_bytes
 
 
 def test_the_first_width_is_the_default(both: Path) -> None:
