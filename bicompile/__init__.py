@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bicompile.artifact import Artifact
     from bicompile.passes.sign_of_zero import SignOfZero
+    from bicompile.smaller import ClassifierBits, Constants
 
 __all__ = ["compile", "read"]
 
@@ -24,6 +25,9 @@ def compile(  # noqa: A001 - the word a user looks for
     out: str | Path | None = None,
     widths: Sequence[int] | None = None,
     sign_of_zero: "SignOfZero" = "strict",
+    constants: "Constants" = "float32",
+    classifier: "ClassifierBits" = "float32",
+    calibration: str | Path = "zoo:clips",
     check: bool = True,
 ) -> "Artifact":
     """Compile an ONNX file, a checkpoint or `zoo:NAME` for a target; returns the artifact.
@@ -31,7 +35,9 @@ def compile(  # noqa: A001 - the word a user looks for
     The artifact is written to the folder `out`, or to a temporary one that ends with the process.
     `widths` chooses those of a checkpoint or zoo model; one object has them all, and
     `artifact.at(width)` is the artifact as it runs at one. `sign_of_zero` is what a Sign gives at
-    0: `strict` as in ONNX, so that layers behind it stay float, `plus` +1, `minus` −1. Raises
+    0: `strict` as in ONNX, so that layers behind it stay float, `plus` +1, `minus` −1. `constants`
+    and `classifier` make the object smaller and the network another one; report.json tells how
+    often it answers as before on `calibration`, sound files or a .npy of inputs. Raises
     bicompile.errors.UserError.
     """
     from bicompile.files import folder_of_this_process
@@ -45,6 +51,9 @@ def compile(  # noqa: A001 - the word a user looks for
         folder,
         widths=widths,
         sign_of_zero=sign_of_zero,
+        constants=constants,
+        classifier=classifier,
+        calibration=str(calibration),
         check=check,
     )
     return compiled.artifact

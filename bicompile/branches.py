@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import onnx
 import tvm_ffi
 
+from bicompile.compact import compacted
 from bicompile.lower import lower
 from bicompile.memory import Plan, plan_memory
 from bicompile.program import Program
@@ -36,7 +37,10 @@ def branches_of(
     programs: Mapping[int | None, Program], arch: str, *, reuse: bool = True
 ) -> tuple[Branch, ...]:
     """Schedule and place what lower_widths gave, in its order; `reuse` is that of plan_memory."""
-    scheduled = schedule_programs(list(programs.values()), arch)
+    scheduled = [
+        compacted(program, arch) if program.compact else program
+        for program in schedule_programs(list(programs.values()), arch)
+    ]
     return tuple(
         Branch(width, program, plan_memory(program, reuse=reuse))
         for width, program in zip(programs, scheduled, strict=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,22 @@ def describe_calls(
         _described(program, call, layer if layer in products else "", products.get(layer, 0))
         for call, layer in zip(program.calls, layers, strict=True)
     ]
+
+
+def with_unpacking(calls: Sequence[KernelCall], program: Program) -> list[KernelCall]:
+    """The calls of a scheduled program; those that spread constants count to who reads them."""
+    waiting, told, spreading = iter(calls), [], 0
+    for call in program.calls:
+        if program.unpacked.keys() & set(call.outputs):
+            told.append(KernelCall(call.kernel, "", "", None, 0, 0))
+            spreading += 1
+            continue
+        reader = next(waiting)
+        for index in range(len(told) - spreading, len(told)):
+            told[index] = replace(told[index], node=reader.node, layer=reader.layer)
+        told.append(reader)
+        spreading = 0
+    return told
 
 
 def _described(program: Program, call: Call, layer: str, bits: int) -> KernelCall:

@@ -80,6 +80,18 @@ def compile_(
         Literal["strict", "plus", "minus"],
         typer.Option(help="what a Sign gives at 0; with plus (+1) or minus (−1) it is one bit"),
     ] = "strict",
+    constants: Annotated[
+        Literal["float32", "float16"], typer.Option(help="what float constants are rounded to")
+    ] = "float32",
+    classifier: Annotated[
+        Literal["float32", "int8"], typer.Option(help="weights of the last layer")
+    ] = "float32",
+    calibration: Annotated[
+        str,
+        typer.Option(
+            help="what the effect of these two is measured on: sound files or a .npy of inputs"
+        ),
+    ] = "zoo:clips",
     check: Annotated[
         bool, typer.Option(help="run the graph before and after every pass and compare")
     ] = True,
@@ -102,6 +114,9 @@ def compile_(
             out,
             widths=chosen,
             sign_of_zero=sign_of_zero,
+            constants=constants,
+            classifier=classifier,
+            calibration=calibration,
             check=check,
             dump_ir=dump_ir,
         )

@@ -50,10 +50,13 @@ __attribute__((used, no_builtin)) static void *fill(void *to, int byte, __SIZE_T
 def constant_offsets(constants: Mapping[str, np.ndarray]) -> tuple[dict[str, int], int]:
     """Byte offset of every constant in the object's table, and the size of the table."""
     offsets, end = {}, 0
-    for name, array in constants.items():
+    for name in sorted(constants, key=lambda name: -constants[name].nbytes):
+        size = constants[name].nbytes
+        step = min(ALIGNMENT, 1 << max(size - 1, 0).bit_length())  # what reads it whole wants that
+        end = -(-end // step) * step
         offsets[name] = end
-        end += align(array.nbytes)
-    return offsets, end
+        end += size
+    return offsets, align(end)
 
 
 def driver_source(branches: Sequence[Branch], memory_functions: Collection[str]) -> str:

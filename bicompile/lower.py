@@ -21,6 +21,7 @@ from bicompile.nodes import Nodes
 from bicompile.ops import DOMAIN
 from bicompile.program import Buffer, Call, Program
 from bicompile.reorder import reorder
+from bicompile.smaller import is_compact
 from bicompile.workloads import KIND
 
 
@@ -53,7 +54,8 @@ def lower(model: onnx.ModelProto) -> Program:
             relax.transform.DeadCodeElimination(),
         ]
     )(module)
-    return _last_named(_Reader(module).program(), model)
+    program = _last_named(_Reader(module).program(), model)
+    return replace(program, compact=is_compact(model))
 
 
 def _check_finite(graph: onnx.GraphProto) -> None:

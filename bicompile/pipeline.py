@@ -20,7 +20,8 @@ from bicompile.artifact import (
 )
 from bicompile.branches import branches_of, lower_widths
 from bicompile.build import build_branches
-from bicompile.calls import describe_calls, to_json
+from bicompile.calibration import DEFAULT, Agreement, agreement, read_calibration
+from bicompile.calls import describe_calls, to_json, with_unpacking
 from bicompile.driver import ENTRY, header_source, workspace_bytes
 from bicompile.explain import Explanation, explain
 from bicompile.files import atomic_folder
@@ -29,6 +30,7 @@ from bicompile.load import load_model
 from bicompile.passes.sign_of_zero import SignOfZero
 from bicompile.program import Program
 from bicompile.rewriting import run_passes
+from bicompile.smaller import ClassifierBits, Constants, make_smaller
 from bicompile.targets import Target
 from bicompile.zoo import name_of, onnx_file
 
@@ -37,11 +39,20 @@ _PACKAGES = ("bicompile", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime",
 
 @dataclass(frozen=True)
 class Compiled:
-    """An artifact, what became of each layer at every width, and what it takes."""
+    """An artifact, and what became of its model.
+
+    Attributes:
+        artifact: as it was written.
+        explanations: of each layer, for every width.
+        footprint: what the object takes.
+        agreements: with what it was without the options that change a network, for every width;
+            None without such options.
+    """
 
     artifact: Artifact
     explanations: tuple[Explanation, ...]
     footprint: Footprint
+    agreements: tuple[Agreement | None, ...]
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ class _Width:
     traced: onnx.ModelProto
     lowered: onnx.ModelProto
     explanation: Explanation
+    agreement: Agreement | None
 
 
 def compile_model(
@@ -60,6 +72,9 @@ def compile_model(
     *,
     widths: Sequence[int] | None = None,
     sign_of_zero: SignOfZero = "strict",
+    constants: Constants = "float32",
+    classifier: ClassifierBits = "float32",
+    calibration: str = DEFAULT,
     check: bool = True,
     dump_ir: Path | None = None,
 ) -> Compiled:
@@ -67,7 +82,9 @@ def compile_model(
 
     `widths` are those of the network that the artifact has, the first its default; with several of
     them the entry takes the width. `sign_of_zero` is what a Sign gives at 0: `strict` as in ONNX,
-    `plus` +1, `minus` −1 (see the pass of that name). With `check` the graph is run before and
+    `plus` +1, `minus` −1 (see the pass of that name). `constants` and `classifier` make the object
+    smaller and the network another one (see smaller); how often it answers as before is measured on
+    `calibration` (see calibration.read_calibration). With `check` the graph is run before and
     after every pass and must give the same. `dump_ir` takes the graph after every pass (see
     rewriting.run_passes), those of several widths in folders `widthN`. Raises UserError for what is
     not accepted; `out` is then as it was.
@@ -80,7 +97,12 @@ def compile_model(
             traced = load_model(path)
         folder = dump_ir if dump_ir is None or number is None else dump_ir / f"width{number}"
         lowered = run_passes(traced, sign_of_zero=sign_of_zero, check=check, dump_ir=folder)
-        return _Width(traced, lowered, explain(name, traced, lowered))
+        explanation = explain(name, traced, lowered)
+        smaller = make_smaller(lowered, constants=constants, classifier=classifier)
+        if smaller == lowered:
+            return _Width(traced, lowered, explanation, None)
+        found = agreement(lowered, smaller, read_calibration(calibration, _input_shape(lowered)))
+        return _Width(traced, smaller, explanation, found)
 
     each = [lowered_at(w, n) for w, n in zip(chosen or (None,), numbers, strict=True)]
     nests = lower_widths({n: made.lowered for n, made in zip(numbers, each, strict=True)})
@@ -97,13 +119,16 @@ def compile_model(
         taken = footprint(executable, branches, [made.traced for made in each])
         header = header_source(entry_input, entry_output, needed, labels, several)
         (folder / "model.h").write_text(header)
-        for number, made, memory in zip(numbers, each, taken.memory, strict=True):
+        for branch, made, memory in zip(branches, each, taken.memory, strict=True):
+            number = branch.width
             graph = made.lowered.SerializeToString(deterministic=True)
             (folder / of_width("lowered.onnx", number)).write_bytes(graph)
             calls = describe_calls(nests[number], made.lowered, made.explanation)
+            calls = with_unpacking(calls, branch.program)
             report = {
                 **made.explanation.to_json(),
                 "memory": asdict(memory),
+                "agreement": made.agreement and asdict(made.agreement),
                 "calls": to_json(calls),
             }
             text = json.dumps(report, indent=2) + "\n"
@@ -120,7 +145,12 @@ def compile_model(
             source=name_of(source) if several else each[0].explanation.model,
             versions={package: version(package) for package in _PACKAGES},
         )
-    return Compiled(read_artifact(out), tuple(made.explanation for made in each), taken)
+    return Compiled(
+        read_artifact(out),
+        tuple(made.explanation for made in each),
+        taken,
+        tuple(made.agreement for made in each),
+    )
 
 
 def tensor_specs(model: onnx.ModelProto, program: Program) -> tuple[TensorSpec, TensorSpec]:
@@ -129,6 +159,10 @@ def tensor_specs(model: onnx.ModelProto, program: Program) -> tuple[TensorSpec, 
         TensorSpec(model.graph.input[0].name, program.buffers[program.input].shape),
         TensorSpec(model.graph.output[0].name, program.buffers[program.output].shape),
     )
+
+
+def _input_shape(model: onnx.ModelProto) -> tuple[int, ...]:
+    return tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
 
 
 def _property(model: onnx.ModelProto, key: str) -> str | None:

@@ -42,8 +42,14 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
             **_each(
                 artifact.widths,
                 [
-                    {**said.to_json(), "memory": dataclasses.asdict(memory)}
-                    for said, memory in zip(explanations, result.footprint.memory, strict=True)
+                    {
+                        **said.to_json(),
+                        "memory": dataclasses.asdict(memory),
+                        "agreement": found and dataclasses.asdict(found),
+                    }
+                    for said, memory, found in zip(
+                        explanations, result.footprint.memory, result.agreements, strict=True
+                    )
                 ],
             ),
         )
@@ -61,6 +67,13 @@ def compiled(result: "Compiled", *, as_json: bool) -> None:
     if not any(explanation.binary_layers for explanation in explanations):
         print("  warning: no layer is binary; this object has no advantage over a float one")
     _footprint(artifact, result.footprint)
+    for width, found in zip(artifact.widths or (None,), result.agreements, strict=True):
+        if found is not None:
+            print(
+                f"  {'' if width is None else f'width {width}: '}"
+                f"{100 * found.agreeing / found.inputs:.2f} % of {found.inputs} answers as without "
+                f"these options; logits: median difference {found.median_difference:.2g}"
+            )
 
 
 def _footprint(artifact: "Artifact", taken: "Footprint") -> None:

@@ -188,6 +188,7 @@ def _check_binary_kernels(
     """Compute every binary kernel in numpy from what the device gave it; add to the counts."""
 
     def value(name: str) -> np.ndarray:
+        name = program.unpacked.get(name, name)
         if name == program.input:
             return x
         if name == program.output:

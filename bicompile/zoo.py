@@ -19,9 +19,16 @@ def clip_paths(arguments: Sequence[str]) -> list[Path]:
 
 
 def traced_model(artifact: Artifact) -> Path:
-    """The ONNX file to compare an artifact with: the zoo model it came from, else its own graph."""
+    """The ONNX file to compare an artifact with: the zoo model it came from, else its own graph.
+
+    Its own graph too where options made it another network than that of the zoo.
+    """
+    import onnx  # what runs clips does without it
+
+    from bicompile.smaller import is_smaller
+
     name, _, width = artifact.model.partition(" width ")
-    if name.startswith(PREFIX):
+    if name.startswith(PREFIX) and not is_smaller(onnx.load(artifact.lowered)):
         return _member(name, f"-width{width}.onnx")
     return artifact.lowered
 
