@@ -98,6 +98,20 @@ def with_unpacking(calls: Sequence[KernelCall], program: Program) -> list[Kernel
     return told
 
 
+def name_functions(
+    explanation: Explanation, calls: Sequence[KernelCall], scheduled: Program
+) -> Explanation:
+    """The explanation with the function that computes every layer, in a scheduled program."""
+    # What a layer ends with is its product; binarizing and patches come before it.
+    kernels = {call.layer: call.kernel for call in calls}
+    kernels |= {call.layer: call.kernel for call in calls if call.units}
+    named = [
+        replace(layer, function=scheduled.functions.get(kernels.get(layer.name, "")))
+        for layer in explanation.layers
+    ]
+    return replace(explanation, layers=tuple(named))
+
+
 def _described(program: Program, call: Call, layer: str, bits: int) -> KernelCall:
     kernel, kind = program.kernels[call.kernel], _kind(program, call)
     if kind not in _PRODUCTS:

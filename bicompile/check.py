@@ -1,6 +1,6 @@
 """Proof by running: a pass is right when the graph gives the same before and after it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from onnx import TensorProto
 from bicompile.errors import UserError
 from bicompile.ops import DOMAIN
 
-_TOLERANCE = 1e-4
+TOLERANCE = 1e-4
 """Of the largest output; what reordering float sums does stays far below."""
 
 _SMALLEST_INPUTS = 0.01
@@ -39,9 +39,15 @@ def session(model: onnx.ModelProto, what: str = "the model") -> onnxruntime.Infe
         raise _not_run(what, error) from error
 
 
-def _run(loaded: onnxruntime.InferenceSession, what: str, x: np.ndarray) -> list[np.ndarray]:
+def _run(
+    loaded: onnxruntime.InferenceSession,
+    what: str,
+    x: np.ndarray,
+    values: Mapping[str, np.ndarray] | None = None,
+) -> list[np.ndarray]:
     try:
-        outputs: list[np.ndarray] = loaded.run(None, {loaded.get_inputs()[0].name: x})
+        first = loaded.get_inputs()[0].name
+        outputs: list[np.ndarray] = loaded.run(None, {first: x, **(values or {})})
     except Exception as error:  # as above
         raise _not_run(what, error) from error
     return outputs
@@ -74,6 +80,17 @@ class Observed:
     outputs: list[np.ndarray]
     decisions: list[list[np.ndarray]]
 
+    def difference(self, index: int, found: np.ndarray) -> float:
+        """How far other outputs for an input are from these, of the largest number in these."""
+        # Where a sum cancels, rounding noise may be all that is left of the outputs for one input.
+        least = _SMALLEST_INPUTS * max(map(_largest, self.outputs), default=0.0)
+        return _relative_difference(self.outputs[index], found, least)
+
+    def is_near_threshold(self, index: int) -> bool:
+        """Whether reordered sums could turn a decision on an input."""
+        sides = self.decisions[index]
+        return any(_near_threshold(x, t) for x, t in zip(sides[::2], sides[1::2], strict=True))
+
 
 def observe(
     model: onnx.ModelProto, inputs: Sequence[np.ndarray], what: str = "the model"
@@ -88,33 +105,76 @@ def check_pass(name: str, before: Observed, after: Observed) -> None:
     """Compare both graphs; raises UserError naming the pass, the node and the input that differ.
 
     A pass may reorder float sums, and an activation that lies on its threshold may then take the
-    other sign: on such an input the outputs may differ, but not on most inputs.
+    other sign; on such an input the outputs may differ. Then every value that both graphs have is
+    compared as well, computed from what `before` has for the others, so that a sign that turned
+    does nothing to what follows: none may differ on most inputs.
     """
-    crossed = []
-    # Where a sum cancels, rounding noise may be all that is left of the outputs for one input.
-    largest = max(map(_largest, before.outputs), default=0.0)
-    for index, (expected, found) in enumerate(zip(before.outputs, after.outputs, strict=True)):
-        difference = _relative_difference(expected, found, _SMALLEST_INPUTS * largest)
-        if difference <= _TOLERANCE:
+    is_crossed = False
+    output = after.model.graph.output[0].name
+    for index, found in enumerate(after.outputs):
+        difference = before.difference(index, found)
+        if difference <= TOLERANCE:
             continue
-        sides = before.decisions[index]
-        if not any(_near_threshold(x, t) for x, t in zip(sides[::2], sides[1::2], strict=True)):
-            raise _disagreement(name, before, after, index, difference)
-        crossed.append((index, difference))
-    if 2 * len(crossed) > len(before.inputs):
-        raise _disagreement(name, before, after, *crossed[0])
+        if not before.is_near_threshold(index):
+            node = first_difference(before.model, after.model, before.inputs[index])
+            raise _disagreement(name, node, f"output {output}", index, difference)
+        is_crossed = True
+    if not is_crossed:
+        return
+    for value, parted in _parted(before.model, after.model, before.inputs).items():
+        if 2 * len(parted) > len(before.inputs):
+            index, difference = parted[0]
+            node = _described(_computed(before.model)[value])
+            kind = "output" if value == output else "its value"
+            raise _disagreement(name, node, f"{kind} {value}", index, difference)
 
 
-def _disagreement(
-    name: str, before: Observed, after: Observed, index: int, difference: float
-) -> UserError:
-    node = first_difference(before.model, after.model, before.inputs[index])
+def _disagreement(name: str, node: str, value: str, index: int, difference: float) -> UserError:
     return UserError(
-        f"pass {name} changed what the model computes at node {node}: output "
-        f"{after.model.graph.output[0].name} differs by {difference:.3g} of its largest value on "
-        f"check input {index}, accepted {_TOLERANCE:g}; nothing was written, please report the "
-        "model"
+        f"pass {name} changed what the model computes at node {node}: {value} differs by "
+        f"{difference:.3g} of its largest value on check input {index}, accepted {TOLERANCE:g}; "
+        "nothing was written, please report the model"
     )
+
+
+def _parted(
+    before: onnx.ModelProto, after: onnx.ModelProto, inputs: Sequence[np.ndarray]
+) -> dict[str, list[tuple[int, float]]]:
+    """The inputs on which a value of both graphs differs, and by how much, by the value's name.
+
+    What `after` computes every value from is what `before` has for those that both have.
+    """
+    left = _computed(after)
+    names = [name for name in _computed(before) if name in left]
+    watched = session(_with_outputs(before, names))
+    parted: dict[str, list[tuple[int, float]]] = {}
+    fed = None
+    for index, x in enumerate(inputs):
+        values = zip(names, _run(watched, "the model", x), strict=True)
+        expected = {name: value for name, value in values if isinstance(value, np.ndarray)}
+        if fed is None:
+            fed = session(_fed(after, expected), "the graph after the pass")
+        found = _run(fed, "the graph after the pass", x, expected)
+        for (name, old), new in zip(expected.items(), found, strict=True):
+            difference = _relative_difference(old, new)
+            if difference > TOLERANCE:
+                parted.setdefault(name, []).append((index, difference))
+    return parted
+
+
+def _fed(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """The model with these values as inputs, and as outputs what it computes for each of them."""
+    fed = onnx.ModelProto()
+    fed.CopyFrom(model)
+    prefix = _unused("computed", model)
+    for node in fed.graph.node:
+        node.output[:] = [prefix + name if name in values else name for name in node.output]
+    del fed.graph.output[:], fed.graph.value_info[:]
+    fed.graph.output.extend(onnx.ValueInfoProto(name=prefix + name) for name in values)
+    for name, value in values.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        fed.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
+    return fed
 
 
 def first_difference(before: onnx.ModelProto, after: onnx.ModelProto, x: np.ndarray) -> str:
@@ -128,10 +188,14 @@ def first_difference(before: onnx.ModelProto, after: onnx.ModelProto, x: np.ndar
     names = [name for name in nodes if name in left]
     old, new = (_run(session(_with_outputs(m, names)), "the model", x) for m in (before, after))
     pairs = zip(names, old, new, strict=True)
-    parted = (name for name, a, b in pairs if _relative_difference(a, b) > _TOLERANCE)
+    parted = (name for name, a, b in pairs if _relative_difference(a, b) > TOLERANCE)
     node = nodes[next(parted, before.graph.output[0].name)]
     rewritten = [nodes[name] for name in node.input if name in nodes and name not in left]
     node = (rewritten or [node])[0]
+    return _described(node)
+
+
+def _described(node: onnx.NodeProto) -> str:
     return f"{node.name or node.output[0]} ({node.op_type})"
 
 
@@ -172,7 +236,7 @@ def _near_threshold(x: np.ndarray, threshold: np.ndarray) -> bool:
     x, threshold = x.astype(np.float64), threshold.astype(np.float64)
     largest = np.abs(x).max(initial=0.0, where=np.isfinite(x))
     with np.errstate(invalid="ignore"):
-        return bool((np.abs(x - threshold) <= _TOLERANCE * largest).any())
+        return bool((np.abs(x - threshold) <= TOLERANCE * largest).any())
 
 
 def _with_decisions(model: onnx.ModelProto) -> onnx.ModelProto:

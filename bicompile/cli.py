@@ -133,14 +133,24 @@ def explain(
         Literal["strict", "plus", "minus"],
         typer.Option(help="what a Sign gives at 0; with plus (+1) or minus (−1) it is one bit"),
     ] = "strict",
+    target: Annotated[
+        str | None, typer.Option(help="also name the kernels that are chosen for it")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Say of every convolution and matrix product whether it becomes popcounts, or why not."""
     from bicompile import show
     from bicompile.explain import explain_model
+    from bicompile.targets import find_target
 
+    processor = find_target(target) if target is not None else None
     with show.working(f"explaining {model}"):
-        explanation = explain_model(model, width=width, sign_of_zero=sign_of_zero)
+        if processor is None:
+            explanation = explain_model(model, width=width, sign_of_zero=sign_of_zero)
+        else:
+            from bicompile.pipeline import explain_kernels  # takes seconds: see compile_
+
+            explanation = explain_kernels(model, processor, width=width, sign_of_zero=sign_of_zero)
     show.explanation(explanation, as_json=json)
 
 

@@ -37,7 +37,8 @@ def compacted(program: Program, arch: str) -> Program:
     for equal kernels.
     """
     kernels, buffers = dict(program.kernels), dict(program.buffers)
-    constants, unpacked = dict(program.constants), {}
+    constants = dict(program.constants)
+    unpacked: dict[str, str] = {}
     calls: list[Call] = []
     for call in program.calls:
         layouts = program.layouts.get(call.kernel, {})

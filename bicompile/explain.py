@@ -34,6 +34,8 @@ class Explained:
         multiply_accumulates: of one run, those with padding among them. Both are 0 where nothing is
             left to compute, and in an If or a Loop, where nothing says how often it runs.
         reason: what it became, or the first condition that failed.
+        function: the function of the object that does the work: a microkernel, or a kernel that TVM
+            compiles. None where no target is chosen, and where TVM fuses it with others by itself.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Explained:
     products: int
     multiply_accumulates: int
     reason: str
+    function: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import tvm
 import tvm_ffi
-from tvm import relax, tirx
+from tvm import relax, s_tir, tirx
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from bicompile.convolution import layer_of, name_of
@@ -43,19 +43,28 @@ def lower(model: onnx.ModelProto) -> Program:
                 )
         with redirect_stdout(io.StringIO()):  # the importer prints what it stops at
             module = onnx_frontend.from_onnx(model, keep_params_in_input=False)
-    module = tvm.transform.Sequential(
-        [
-            # A reshape of a row-major buffer is another name for it, not a kernel.
-            relax.transform.LegalizeOps(skip_ops=["relax.reshape"]),
-            relax.transform.AnnotateTIROpPattern(),
-            relax.transform.FoldConstant(),
-            relax.transform.FuseOps(),
-            relax.transform.FuseTIR(),
-            relax.transform.DeadCodeElimination(),
-        ]
-    )(module)
-    program = _last_named(_Reader(module).program(), model)
+    program = _last_named(_Reader(_legalized(module)).program(), model)
     return replace(program, compact=is_compact(model))
+
+
+def _legalized(module: tvm.IRModule) -> tvm.IRModule:
+    """Relax ops → fused calls of TIR kernels."""
+    steps = [
+        # A reshape of a row-major buffer is another name for it, not a kernel.
+        relax.transform.LegalizeOps(skip_ops=["relax.reshape"]),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        relax.transform.DeadCodeElimination(),
+    ]
+    try:
+        return tvm.transform.Sequential(steps)(module)
+    except Exception as error:  # TVM's of any kind: what it imports it may not be able to compute
+        why = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+        raise UserError(
+            f"the model cannot be lowered ({why}); export it without the op that stands for this"
+        ) from error
 
 
 def _check_finite(graph: onnx.GraphProto) -> None:
@@ -193,7 +202,13 @@ class _Reader:
         function = self._module[variable]
         digest = tvm_ffi.structural_hash(function)
         if digest not in self._kernel_names:
-            name = f"{variable.name_hint[:40].rstrip('_')}_{len(self._kernels)}"
+            hint = variable.name_hint[:40].rstrip("_")
+            if not isinstance(function.body, s_tir.SBlockRealize):
+                raise UserError(
+                    f"the model cannot be lowered: its kernel {hint} is no loop nest and "
+                    "cannot be scheduled; export it without the op that stands for this"
+                )
+            name = f"{hint}_{len(self._kernels)}"
             self._kernel_names[digest] = name
             self._kernels[name] = function
         return self._kernel_names[digest]

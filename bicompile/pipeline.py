@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from bicompile.artifact import (
     read_artifact,
     write_artifact,
 )
-from bicompile.branches import branches_of, lower_widths
+from bicompile.branches import Branch, branches_of, lower_widths
 from bicompile.build import build_branches
 from bicompile.calibration import DEFAULT, Agreement, agreement, read_calibration
-from bicompile.calls import describe_calls, to_json, with_unpacking
+from bicompile.calls import KernelCall, describe_calls, name_functions, to_json, with_unpacking
+from bicompile.check_object import check_object
 from bicompile.driver import ENTRY, header_source, workspace_bytes
 from bicompile.explain import Explanation, explain
 from bicompile.files import atomic_folder
@@ -57,12 +58,13 @@ class Compiled:
 
 @dataclass(frozen=True)
 class _Width:
-    """One width of a model: as it was loaded, and what the passes made of it."""
+    """One width of a model: as it was loaded, what the passes made of it, and its kernel calls."""
 
     traced: onnx.ModelProto
     lowered: onnx.ModelProto
     explanation: Explanation
     agreement: Agreement | None
+    calls: Sequence[KernelCall] = ()
 
 
 def compile_model(
@@ -85,9 +87,9 @@ def compile_model(
     `plus` +1, `minus` −1 (see the pass of that name). `constants` and `classifier` make the object
     smaller and the network another one (see smaller); how often it answers as before is measured on
     `calibration` (see calibration.read_calibration). With `check` the graph is run before and
-    after every pass and must give the same. `dump_ir` takes the graph after every pass (see
-    rewriting.run_passes), those of several widths in folders `widthN`. Raises UserError for what is
-    not accepted; `out` is then as it was.
+    after every pass and must give the same, and so must the object in the end. `dump_ir` takes the
+    graph after every pass (see rewriting.run_passes), those of several widths in folders `widthN`.
+    Raises UserError for what is not accepted; `out` is then as it was.
     """
     chosen = tuple(dict.fromkeys(widths or ()))
     numbers: Sequence[int | None] = chosen if len(chosen) > 1 else (None,)
@@ -107,6 +109,7 @@ def compile_model(
     each = [lowered_at(w, n) for w, n in zip(chosen or (None,), numbers, strict=True)]
     nests = lower_widths({n: made.lowered for n, made in zip(numbers, each, strict=True)})
     branches = branches_of(nests, target.arch)
+    each = [_named(made, nests[b.width], b) for made, b in zip(each, branches, strict=True)]
     first = each[0].lowered
     entry_input, entry_output = tensor_specs(first, branches[0].program)
     labels = tuple(json.loads(_property(first, "bicompile.labels") or "[]"))
@@ -114,8 +117,11 @@ def compile_model(
     needed = workspace_bytes(branches)
     with atomic_folder(out, replaces="manifest.json") as folder:
         build_branches(branches, target, folder / OBJECT)
-        toolchain.archive(folder / OBJECT, folder / "libmodel.a")
         executable = Executable(folder / OBJECT, ENTRY, entry_input, entry_output, needed, target)
+        if check:
+            for branch, made in zip(branches, each, strict=True):
+                check_object(replace(executable, width=branch.width), made.lowered)
+        toolchain.archive(folder / OBJECT, folder / "libmodel.a")
         taken = footprint(executable, branches, [made.traced for made in each])
         header = header_source(entry_input, entry_output, needed, labels, several)
         (folder / "model.h").write_text(header)
@@ -123,8 +129,7 @@ def compile_model(
             number = branch.width
             graph = made.lowered.SerializeToString(deterministic=True)
             (folder / of_width("lowered.onnx", number)).write_bytes(graph)
-            calls = describe_calls(nests[number], made.lowered, made.explanation)
-            calls = with_unpacking(calls, branch.program)
+            calls = with_unpacking(made.calls, branch.program)
             report = {
                 **made.explanation.to_json(),
                 "memory": asdict(memory),
@@ -151,6 +156,29 @@ def compile_model(
         taken,
         tuple(made.agreement for made in each),
     )
+
+
+def explain_kernels(
+    source: str, target: Target, *, width: int | None = None, sign_of_zero: SignOfZero = "strict"
+) -> Explanation:
+    """As explain.explain_model, with the functions that a compile for a target would call.
+
+    Raises UserError for what is not accepted, also by a compile.
+    """
+    with onnx_file(source, width) as (path, name):
+        traced = load_model(path)
+    lowered = run_passes(traced, check=False, sign_of_zero=sign_of_zero)
+    made = _Width(traced, lowered, explain(name, traced, lowered), None)
+    nests = lower_widths({None: lowered})
+    (branch,) = branches_of(nests, target.arch)
+    return _named(made, nests[None], branch).explanation
+
+
+def _named(made: _Width, nests: Program, branch: Branch) -> _Width:
+    """The width with its kernel calls, and with the functions that compute its layers."""
+    calls = describe_calls(nests, made.lowered, made.explanation)
+    explanation = name_functions(made.explanation, calls, branch.program)
+    return replace(made, explanation=explanation, calls=calls)
 
 
 def tensor_specs(model: onnx.ModelProto, program: Program) -> tuple[TensorSpec, TensorSpec]:

@@ -47,6 +47,7 @@ class Program:
         input: name of the buffer that the caller fills.
         output: name of the buffer that the caller reads.
         microkernels: assembly by the name of the function that it defines; kernels call those.
+        functions: by kernel, the function that does its work: a microkernel, or the kernel itself.
         layouts: by kernel and position of the argument, how that constant lies in the object.
             `constants` are as they were before: what kernels mean is said of those.
         compact: whether constants shall lie in as few bytes as they can without loss.
@@ -61,6 +62,7 @@ class Program:
     input: str
     output: str
     microkernels: Mapping[str, str] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
     layouts: Mapping[str, Mapping[int, Layout]] = field(default_factory=dict)
     compact: bool = False
     unpacked: Mapping[str, str] = field(default_factory=dict)

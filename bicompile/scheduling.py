@@ -19,6 +19,8 @@ class _Scheduled:
     function: tirx.PrimFunc
     scratch: Sequence[Buffer]
     assembly: Mapping[str, str]
+    works: str
+    """The function that does its work: see Program.functions."""
     layouts: Mapping[int, Layout]
 
 
@@ -39,7 +41,10 @@ def schedule_programs(programs: Sequence[Program], arch: str) -> list[Program]:
             if name not in known:
                 made = schedule(kernel, arch)
                 known[name] = _Scheduled(
-                    *_hoist_scratch(made.function), made.assembly, made.layouts
+                    *_hoist_scratch(made.function),
+                    made.assembly,
+                    next(iter(made.assembly), name),
+                    made.layouts,
                 )
     return [_with_kernels(program, known) for program in programs]
 
@@ -60,6 +65,7 @@ def _with_kernels(program: Program, known: Mapping[str, _Scheduled]) -> Program:
         buffers=buffers,
         calls=tuple(calls),
         microkernels={k: text for made in scheduled.values() for k, text in made.assembly.items()},
+        functions={name: made.works for name, made in scheduled.items()},
         layouts={name: made.layouts for name, made in scheduled.items()},
     )
 

@@ -134,7 +134,8 @@ def explanation(found: "Explanation", *, as_json: bool) -> None:
         share = 100 * layer.multiply_accumulates / (found.multiply_accumulates or 1)
         planes = f"{layer.planes} × " if layer.planes > 1 else ""
         kind = planes if layer.binary else "warning: float: " if layer.looks_binary else "float: "
-        becomes = f"{kind}{layer.reason}"
+        function = f"; kernel {layer.function}" if layer.function else ""
+        becomes = f"{kind}{layer.reason}{function}"
         table.add_row(*map(Text, (layer.name, f"{share:.1f} %", becomes)))
     console = Console()
     with console.capture() as captured:

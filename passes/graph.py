@@ -151,11 +151,16 @@ class Builder:
 
 
 def replace(old: ir.Node, new: ir.Value) -> None:
-    """Let everything that used the one output of `old` use `new`, and remove `old`."""
+    """Let everything that used the one output of `old` use `new`, and remove `old`.
+
+    A value that nothing used yet takes the name over: it is what had that name. So the check of a
+    pass finds it.
+    """
     graph = old.graph
     assert isinstance(graph, ir.Graph)
     output = old.outputs[0]
-    if output.is_graph_output():
+    is_new = new.producer() is not None and not new.uses() and not new.is_graph_output()
+    if is_new or output.is_graph_output():
         name = output.name
         output.name, new.name = f"{name}/replaced", name
     output.replace_all_uses_with(new, replace_graph_outputs=True)

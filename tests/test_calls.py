@@ -1,10 +1,15 @@
 from pathlib import Path
 
+import pytest
+from elftools.elf.elffile import ELFFile
+
 from bicompile.calls import KernelCall, describe_calls, floor, read_calls, units
-from bicompile.explain import explain
+from bicompile.explain import explain, explain_model
 from bicompile.load import load_model
 from bicompile.lower import lower
+from bicompile.pipeline import compile_model, explain_kernels
 from bicompile.rewriting import run_passes
+from bicompile.targets import find_target
 from bicompile.zoo import onnx_file
 
 
@@ -36,6 +41,27 @@ def test_calls_of_an_artifact_are_those_of_its_model(
     compiled_folder: Path, keyword_onnx: Path
 ) -> None:
     assert read_calls(compiled_folder / "report.json") == calls_of(keyword_onnx)
+
+
+@pytest.mark.parametrize("target", ["cortex-a53", "host"])
+def test_explained_for_a_target_every_binary_layer_names_a_function_of_its_object(
+    target: str, keyword_onnx: Path, tmp_path: Path
+) -> None:
+    layers = explain_kernels(str(keyword_onnx), find_target(target)).layers
+    compiled = compile_model(str(keyword_onnx), find_target(target), tmp_path / "out", check=False)
+    assert layers == compiled.explanations[0].layers
+    functions = functions_of(compiled.artifact.executable.object)
+    assert all(layer.function in functions for layer in layers if layer.binary)
+
+
+def functions_of(path: Path) -> set[str]:
+    with path.open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab")
+        return {symbol.name for symbol in symbols.iter_symbols()}
+
+
+def test_without_a_target_no_function_is_named(keyword_onnx: Path) -> None:
+    assert {layer.function for layer in explain_model(str(keyword_onnx)).layers} == {None}
 
 
 def test_a_unit_is_128_products_of_a_sum_begun() -> None:

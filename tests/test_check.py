@@ -96,6 +96,33 @@ def test_a_sign_that_turns_on_most_inputs_is_not_tolerated() -> None:
         compare("reorder", steps(0.5), steps(JUST_ABOVE_HALF), inputs)
 
 
+def three_signs(*thresholds: float) -> onnx.ModelProto:
+    """Σ sign(x − threshold): a network with three decisions."""
+    constants = {"one": np.float32(1), "minus": np.float32(-1)}
+    constants |= {f"t{i}": np.float32(t) for i, t in enumerate(thresholds)}
+    nodes = [node for i in range(len(thresholds)) for node in binarized("x", f"t{i}", f"a{i}")]
+    nodes.append(helper.make_node("Sum", [f"a{i}" for i in range(len(thresholds))], ["y"]))
+    return model_of(nodes, constants, x=(1, 4), y=(1, 4))
+
+
+def test_signs_that_turn_on_an_input_each_are_tolerated_although_all_outputs_differ() -> None:
+    inputs = [np.float32([[9, 9, 9, edge]]) for edge in (0.5, 2, 4)]
+    edges = [float(np.nextafter(np.float32(x[0, 3]), np.float32(9))) for x in inputs]
+    compare("reorder", three_signs(0.5, 2, 4), three_signs(*edges), inputs)
+
+
+def test_a_value_that_is_wrong_is_caught_although_signs_turn_before_and_behind_it() -> None:
+    inputs = [np.float32([[9, 9, 9, edge]]) for edge in (0.5, 2, 4)]
+    edges = [float(np.nextafter(np.float32(x[0, 3]), np.float32(9))) for x in inputs]
+    before, after = three_signs(0.5, 2, 4), three_signs(*edges)
+    for model, gain in ((before, 1), (after, 2)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(gain), "gain"))
+        model.graph.node.append(helper.make_node("Mul", ["y", "gain"], ["z"], "amplify"))
+        model.graph.output[0].name = "z"
+    with pytest.raises(UserError, match=r"at node amplify \(Mul\): output z differs by 1 "):
+        compare("clumsy", before, after, inputs)
+
+
 def test_a_sign_that_turns_far_from_its_threshold_is_not_tolerated() -> None:
     inputs = ones()
     inputs[1] = np.float32([[1, 2, 3, 0.6]])

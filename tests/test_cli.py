@@ -141,6 +141,25 @@ def test_explain_tells_why_layers_stay_float_in_80_columns(bicompile: Run, tmp_p
     assert "warning: float:" in " ".join(lines)
 
 
+def test_explain_for_a_target_names_the_kernel_of_a_layer(
+    bicompile: Run, keyword_onnx: Path
+) -> None:
+    lines = bicompile("explain", keyword_onnx, "--target", "cortex-a53").out.splitlines()
+    assert lines[2].endswith("  BinaryConv2d, 25 products a sum; kernel popcount_64x20x25of32")
+
+
+def test_compile_warns_of_a_layer_that_looks_binary_and_stays_float(
+    bicompile: Run, tmp_path: Path
+) -> None:
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], "layer")
+    model = networks.model_of([node], {"w": np.ones((5, 4), np.float32)}, x=(1, 5), y=(1, 4))
+    onnx.save(model, tmp_path / "model.onnx")
+    out = tmp_path / "out"
+    ended = bicompile("compile", tmp_path / "model.onnx", "--target", "cortex-a53", "-o", out)
+    assert ended.status == 0, ended.err
+    assert "  warning: layer stays float: its input x is not a sum of ±1 tensors" in ended.out
+
+
 def test_explain_as_json_has_these_keys(bicompile: Run, keyword_onnx: Path) -> None:
     told = json.loads(bicompile("explain", keyword_onnx, "--json").out)
     assert {name: told[name] for name in told if name != "layers"} == {
@@ -159,13 +178,14 @@ def test_explain_as_json_has_these_keys(bicompile: Run, keyword_onnx: Path) -> N
         "products": 25,
         "multiply_accumulates": 32000,
         "reason": "BinaryConv2d, 25 products a sum",
+        "function": None,
     }
 
 
 def test_the_report_of_an_artifact_is_what_explain_says(
     bicompile: Run, keyword_onnx: Path, compiled_folder: Path
 ) -> None:
-    told = bicompile("explain", keyword_onnx, "--json").out
+    told = bicompile("explain", keyword_onnx, "--target", "cortex-a53", "--json").out
     report = json.loads((compiled_folder / "report.json").read_text())
     del report["calls"]
     assert report == json.loads(told)

@@ -84,7 +84,7 @@ def lowered(
     """What all passes make of a model, proved after each and once more as a whole."""
     after = run_passes(traced, check=True, sign_of_zero=sign_of_zero)
     inputs = check.check_inputs(traced)
-    monkeypatch.setattr(check, "_TOLERANCE", RELATIVE)
+    monkeypatch.setattr(check, "TOLERANCE", RELATIVE)
     check.check_pass("(all)", check.observe(traced, inputs), check.observe(after, inputs))
     return after
 
