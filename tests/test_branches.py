@@ -2,7 +2,9 @@
 
 import ctypes
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +20,8 @@ from bicompile.build import laid_out
 from bicompile.calls import read_calls
 from bicompile.cost.report import observe, sample_of
 from bicompile.devices import OUTPUT_FILL, open_device
+from bicompile.devices.emulator import Emulator
+from bicompile.devices.memory import Placement
 from bicompile.driver import CHECKED_ENTRY, ENTRY, ERRORS
 from bicompile.errors import UserError
 from bicompile.load import load_model
@@ -27,6 +31,22 @@ from bicompile.verify import verify
 
 WIDTHS = (0, 1)
 X = np.random.default_rng(2).uniform(-30, 30, (5, 1, 1, 32, 32)).astype(np.float32)
+
+
+def strange_inputs(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of all sizes; NaN, infinities, denormals, huge ones and zeros among or instead."""
+    random = np.random.default_rng(9)
+    strange = [np.nan, np.inf, -np.inf, 1e-40, -1e-45, 3e38, -3e38, 0.0, -0.0]
+    x = random.standard_normal((count, *shape)) * 10.0 ** random.integers(
+        -2, 3, (count, 1, 1, 1, 1)
+    )
+    for index in range(count):
+        share = (0, 0.001, 0.1, 1)[index % 4]
+        chosen = random.choice(strange, shape)
+        x[index] = np.where(random.random(shape) < share, chosen, x[index])
+        if share == 1 and index % 8 > 3:
+            x[index] = strange[index // 8 % len(strange)]
+    return x.astype(np.float32)
 
 
 def compiled(checkpoint: Path, target: str, out: Path, widths: tuple[int, ...]) -> Artifact:
@@ -54,27 +74,19 @@ def both_on_host(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def singles(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
-    """An artifact for each width by itself."""
-    folder = tmp_path_factory.mktemp("singles")
-    return [
-        compiled(checkpoint, "cortex-a53", folder / f"width{width}", (width,)) for width in WIDTHS
-    ]
+def alone(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Width 1 by itself."""
+    return compiled(checkpoint, "cortex-a53", tmp_path_factory.mktemp("alone") / "width1", (1,))
 
 
 @pytest.mark.parametrize("device", ["emulator", "qemu"])
-def test_every_width_gives_what_it_gives_alone(
-    device: str, both: Path, singles: list[Artifact]
-) -> None:
-    for width, single in zip(WIDTHS, singles, strict=True):
-        for x in X:
-            one, of_both = single.run(x, device), read_artifact(both).at(width).run(x, device)
-            np.testing.assert_array_equal(of_both, one)
+def test_a_width_gives_what_it_gives_alone(device: str, both: Path, alone: Artifact) -> None:
+    for x in X:
+        of_both = read_artifact(both).at(1).run(x, device)
+        np.testing.assert_array_equal(of_both, alone.run(x, device))
 
 
-@pytest.mark.parametrize(
-    ("device", "folder"), [("emulator", "both"), ("qemu", "both"), ("host", "both_on_host")]
-)
+@pytest.mark.parametrize(("device", "folder"), [("emulator", "both"), ("host", "both_on_host")])
 def test_every_width_passes_its_verification(
     device: str, folder: str, request: pytest.FixtureRequest
 ) -> None:
@@ -117,11 +129,10 @@ def test_a_width_that_is_not_there_is_told_with_those_that_are(both: Path) -> No
     assert str(caught.value) == f"{both} has no width 7; it has 0, 1"
 
 
-def test_the_object_is_smaller_than_those_of_its_widths(
-    both: Path, singles: list[Artifact]
-) -> None:
-    sizes = [(single.folder / "model.o").stat().st_size for single in singles]
-    assert (both / "model.o").stat().st_size < sizes[0] + sizes[1] / 2
+def test_a_width_more_costs_less_than_itself(both: Path, alone: Artifact) -> None:
+    """Width 1 is a block of the two that width 0 has, and all that is not in blocks."""
+    sizes = [(folder / "model.o").stat().st_size for folder in (both, alone.folder)]
+    assert sizes[0] < 1.5 * sizes[1]
 
 
 def test_equal_constants_of_two_widths_stand_once_and_kernels_are_shared(both: Path) -> None:
@@ -149,6 +160,48 @@ def test_two_compiles_are_the_same_bytes(checkpoint: Path, both: Path, tmp_path:
     assert made == {path.name: path.read_bytes() for path in both.iterdir()}
     assert {"lowered-width0.onnx", "report-width1.json", "manifest.json"} <= set(made)
     assert "lowered.onnx" not in made
+
+
+@pytest.mark.parametrize("placement", ["start", "end"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_input_leads_outside_the_buffers(width: int, placement: Placement, both: Path) -> None:
+    executable = read_artifact(both).at(width).executable
+    with Emulator(placement).load(executable) as loaded:
+        loaded.run(strange_inputs(4, executable.input.shape))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("device", "folder"), [("emulator", "both"), ("host", "both_on_host")])
+def test_a_number_that_is_none_reaches_every_output(
+    device: str, folder: str, value: float, request: pytest.FixtureRequest
+) -> None:
+    artifact = read_artifact(request.getfixturevalue(folder))
+    for width in WIDTHS:
+        x = X[0].copy()
+        x[0, 0, 7, 9] = value
+        assert np.isnan(artifact.at(width).run(x, device)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", range(4))
+@pytest.mark.parametrize("options", [{}, {"constants": "float16", "classifier": "int8"}])
+def test_a_thousand_strange_inputs_stay_inside_the_buffers(
+    options: dict[str, Any], width: int, tmp_path: Path
+) -> None:
+    artifact = bicompile.compile(
+        "zoo:bifsmnv2-kws12",
+        target="cortex-a53",
+        out=tmp_path / "kws",
+        widths=range(4),
+        check=False,
+        **options,
+    ).at(width)
+    inputs = strange_inputs(1000, artifact.input.shape)
+    for placement, half in (("start", inputs[::2]), ("end", inputs[1::2])):
+        with Emulator(placement).load(artifact.executable) as loaded:
+            outputs = loaded.run(half).outputs
+        usual = np.isfinite(half).all(axis=(1, 2, 3, 4)) & (np.abs(half).max() < 1e3)
+        assert np.isfinite(outputs[usual]).all()
 
 
 class _Native:
@@ -222,6 +275,29 @@ def test_the_checked_entry_refuses_and_writes_nothing(
     status = native.library[CHECKED_ENTRY](ctypes.c_int(width), *pointers, size)
     assert status == ERRORS[error]
     assert (native.output == OUTPUT_FILL).all()
+
+
+def test_a_hundred_threads_run_one_object_at_once(both_on_host: Path, tmp_path: Path) -> None:
+    artifact = read_artifact(both_on_host)
+    programs = [_Native(artifact, tmp_path) for _ in range(100)]
+    expected = [artifact.at(width).run(X[0], "host").ravel() for width in WIDTHS]
+    right: list[bool] = []
+    together = threading.Barrier(len(programs))
+
+    def run(index: int) -> None:
+        together.wait()
+        for width in (*WIDTHS, *WIDTHS) if index % 2 else reversed((*WIDTHS, *WIDTHS)):
+            # ctypes lets other threads go on meanwhile.
+            programs[index].library[ENTRY](ctypes.c_int(width), *programs[index].pointers())
+            found = programs[index].output.view(np.float32)
+            right.append(np.array_equal(found, expected[width]))
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(programs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert right == [True] * 400
 
 
 def test_the_header_tells_the_widths_and_the_errors(both: Path) -> None:
