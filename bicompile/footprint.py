@@ -65,10 +65,7 @@ def footprint(
 ) -> Footprint:
     """Measure an object; `models` are those of the branches as they were loaded."""
     with executable.object.open("rb") as file:
-        elf = ELFFile(file)
-        code, constants = (
-            elf.get_section_by_name(name)["sh_size"] for name in (".text", ".rodata")
-        )
+        sizes = {section.name: section["sh_size"] for section in ELFFile(file).iter_sections()}
     memory = [
         Memory(
             branch.plan.workspace_bytes,
@@ -78,7 +75,7 @@ def footprint(
         for branch in branches
     ]
     float_bytes = max(_float_bytes(model.graph) for model in models)  # widths share their weights
-    return Footprint(code, constants, float_bytes, tuple(memory))
+    return Footprint(sizes[".text"], sizes.get(".rodata", 0), float_bytes, tuple(memory))
 
 
 def _stack_bytes(executable: Executable) -> int | None:

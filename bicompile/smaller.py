@@ -56,11 +56,6 @@ def is_smaller(model: onnx.ModelProto) -> bool:
     return any(p.key in SMALLER.values() for p in model.metadata_props)
 
 
-def is_compact(model: onnx.ModelProto) -> bool:
-    """Whether the constants of a lowered model were made to be stored in fewer bytes."""
-    return any(p.key == SMALLER["constants"] for p in model.metadata_props)
-
-
 def _round_constants(graph: onnx.GraphProto) -> None:
     """Round float32 constants of some size to the nearest float16; they stay float32.
 

@@ -19,7 +19,7 @@ from bicompile.check import session
 from bicompile.devices import open_device
 from bicompile.errors import UserError
 from bicompile.ops import function_protos
-from bicompile.smaller import is_compact, is_smaller, make_smaller
+from bicompile.smaller import is_smaller, make_smaller
 from bicompile.verify import verify
 from bicompile.workloads import quantized_linear
 
@@ -61,7 +61,6 @@ def test_constants_are_rounded_to_the_nearest_float16() -> None:
     assert found["weights"].dtype == np.float32
     np.testing.assert_array_equal(found["weights"], WEIGHTS.astype(np.float16))
     np.testing.assert_array_equal(found["bias"], np.arange(6))
-    assert is_compact(smaller)
     assert is_smaller(smaller)
 
 
