@@ -132,7 +132,8 @@ class _Rewrite:
         return self._as_before(total)
 
     def _with(self, op: str, total: ir.Value, name: str, array: np.ndarray, label: str) -> ir.Value:
-        operand = self._build.constant(name, array.astype(np.float32))
+        with np.errstate(over="ignore"):  # what overflows is infinite, as the sum of it was before
+            operand = self._build.constant(name, array.astype(np.float32))
         return self._build.node(op, [total, operand], self._layer.result_shape, label=label)
 
     def _scaled(self, product: ir.Value, term: Term) -> ir.Value:
