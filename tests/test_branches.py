@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import untrained
+from checkpoints import untrained
 from elftools.elf.elffile import ELFFile
 
 import bicompile

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from checkpoints import untrained
 from command_line import Run
-from conftest import untrained
 from kernel_runs import run_kernels
 from networks import keyword_network, model_of
 from onnx import helper, numpy_helper
