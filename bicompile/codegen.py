@@ -7,20 +7,29 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
+from bicompile.errors import UserError
 from bicompile.targets import Target
 
 
 def emit_assembly(kernels: Mapping[str, tirx.PrimFunc], target: Target) -> str:
     """Compile kernels to one assembly text; kernel `k` becomes a local function `k`.
 
-    A kernel takes a pointer for every buffer, in order, and returns nothing.
+    A kernel takes a pointer for every buffer, in order, and returns nothing. Raises UserError where
+    TVM cannot compile them.
     """
     functions = {
         tvm.ir.GlobalVar(name): function.with_attr("global_symbol", name)
         for name, function in kernels.items()
     }
-    module = _lower(tvm.IRModule(functions), tvm_target(target))
-    built = tvm.get_global_func("target.build.llvm")(module, tvm_target(target))
+    try:
+        module = _lower(tvm.IRModule(functions), tvm_target(target))
+        built = tvm.get_global_func("target.build.llvm")(module, tvm_target(target))
+    except Exception as error:  # TVM's of any kind: a foreign nest may have any form
+        why = (str(error).splitlines() or [""])[0].strip(" .:") or type(error).__name__
+        raise UserError(
+            f"TVM cannot compile the kernels {', '.join(kernels)} ({why}); export the model "
+            "without the ops that they stand for"
+        ) from error
     return _localize(str(built.inspect_source("s")), kernels)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import tvm
 import tvm_ffi
-from tvm import relax, s_tir, tirx
+from tvm import relax, tirx
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from bicompile.convolution import layer_of, name_of
@@ -203,10 +203,11 @@ class _Reader:
         digest = tvm_ffi.structural_hash(function)
         if digest not in self._kernel_names:
             hint = variable.name_hint[:40].rstrip("_")
-            if not isinstance(function.body, s_tir.SBlockRealize):
+            # TVM writes scatters as opaque blocks on buffers that it cannot place.
+            if any(isinstance(buffer.ty.elem_offset, tvm.ir.Var) for buffer in function.params):
                 raise UserError(
-                    f"the model cannot be lowered: its kernel {hint} is no loop nest and "
-                    "cannot be scheduled; export it without the op that stands for this"
+                    f"the model cannot be lowered: TVM has no loop nest for {hint}; export it "
+                    "without the op that stands for this"
                 )
             name = f"{hint}_{len(self._kernels)}"
             self._kernel_names[digest] = name

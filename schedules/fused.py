@@ -12,6 +12,8 @@ from math import prod
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
+from bicompile.schedules.kernel import Kernel
+
 _PARTIAL_SUMS = 4
 _FEW_SUMS = 16
 """So many results at most leave registers free for partial sums of each."""
@@ -20,8 +22,15 @@ _LANES = (8, 4)
 _SUMMED = tirx.IterVar.CommReduce
 
 
-def inlined(function: tirx.PrimFunc, _arch: str) -> s_tir.Schedule:
-    """Inline what can be, then order the loops of the sums that stay."""
+def inlined(function: tirx.PrimFunc, _arch: str) -> s_tir.Schedule | Kernel:
+    """Inline what can be, then order the loops of the sums that stay; what TVM refuses stays."""
+    try:
+        return _inlined(function)
+    except Exception:  # TVM's of any kind, and Python's: a foreign nest may have any form
+        return Kernel(function)
+
+
+def _inlined(function: tirx.PrimFunc) -> s_tir.Schedule:
     schedule = s_tir.Schedule(function)
     for block in _blocks(schedule):
         if not (

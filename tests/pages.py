@@ -21,6 +21,19 @@ from bicompile.passes import PASSES, Pass
 GOLDENS = Path(__file__).parent / "passes" / "goldens"
 _MOST_SHOWN = 16
 _BEFORE, _AFTER = "-before.txt", "-after.txt"
+_TIME = """## How long they take
+
+`tests/benchmarks/pass_time.py` runs them on the zoo's network and on longer ones, made of its last
+block. Seconds of processor time, x86-64 virtual machine:
+
+| blocks | 8 | 32 | 128 |
+| --- | --- | --- | --- |
+| all passes | 0.99 | 3.8 | 14.9 |
+| all passes, each checked in onnxruntime | 6.9 | 40 | 381 |
+
+The passes take 0.94 times as long per block at 128 as at 8. The check grows faster: onnxruntime
+takes 16 s to load the 128 blocks once, and does so after every pass.
+"""
 
 
 def pages() -> dict[str, str]:
@@ -53,7 +66,8 @@ def _list_of_passes() -> str:
         "`bicompile compile --dump-ir DIR` writes the graph after each. A page is a pass's\n"
         "docstring and the graphs of its tests; `pytest --renew-goldens` makes them all anew.\n\n"
         + "\n".join(items)
-        + "\n"
+        + "\n\n"
+        + _TIME
     )
 
 
