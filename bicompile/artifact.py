@@ -20,10 +20,21 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = "bicompile-artifact/1"
+FORMAT = "bicompile-artifact/2"
 MANIFEST = "manifest.json"
 OBJECT = "model.o"
 FILES = (OBJECT, "libmodel.a", "model.h", "lowered.onnx", "report.json")
+"""Of an artifact with one width; with several, the last two are there for each (see of_width)."""
+
+
+def of_width(name: str, width: int | None) -> str:
+    """The file of one width: `NAME-widthN.SUFFIX`; None is the width of an artifact with one."""
+    stem, suffix = name.rsplit(".", 1)
+    return name if width is None else f"{stem}-width{width}.{suffix}"
+
+
+def _required(widths: Sequence[int]) -> list[str]:
+    return [*FILES[:3], *(of_width(name, w) for name in FILES[3:] for w in widths or (None,))]
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,8 @@ class Executable:
     """What a device loads: a freestanding object and how its entry is called.
 
     The entry is `void entry(const float *input, float *output, void *workspace)`; input and output
-    are 16-byte aligned, the workspace 64-byte aligned and `workspace_bytes` long.
+    are 16-byte aligned, the workspace 64-byte aligned and `workspace_bytes` long. With a `width`,
+    the entry takes that before all, as an int.
     """
 
     object: Path
@@ -59,6 +71,7 @@ class Executable:
     output: TensorSpec
     workspace_bytes: int
     target: Target
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,10 +86,12 @@ class Artifact:
         output: the tensor the entry writes.
         workspace_bytes: what the caller must provide, 64-byte aligned.
         labels: the word of every output element, or nothing.
+        widths: those that the entry takes; none where the object holds one and takes none.
         source: name of the model it was compiled from.
         versions: version by package, of what took part in compiling.
         schedules: what is decided of every kernel that can be tuned, by its name.
         sha256: hex digest by name of every other file in the folder.
+        width: what it runs at, one of `widths`; None where there are none. See at.
     """
 
     folder: Path
@@ -86,10 +101,40 @@ class Artifact:
     output: TensorSpec
     workspace_bytes: int
     labels: tuple[str, ...]
+    widths: tuple[int, ...]
     source: str
     versions: Mapping[str, str]
     sha256: Mapping[str, str]
+    width: int | None
     schedules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def at(self, width: int | None) -> "Artifact":
+        """The artifact as it runs at a width; None is the width it has.
+
+        Raises UserError for a width that is not in it.
+        """
+        if width is None:
+            return self
+        if width not in self.widths:
+            it_has = ", ".join(map(str, self.widths))
+            there = f"no width {width}; it has {it_has}" if it_has else "one width; give none"
+            raise UserError(f"{self.folder} has {there}")
+        return dataclasses.replace(self, width=width)
+
+    @property
+    def model(self) -> str:
+        """Name of the model and its width."""
+        return self.source if self.width is None else f"{self.source} width {self.width}"
+
+    @property
+    def lowered(self) -> Path:
+        """The binary graph of its width."""
+        return self.folder / of_width("lowered.onnx", self.width)
+
+    @property
+    def report(self) -> Path:
+        """What became of each layer at its width."""
+        return self.folder / of_width("report.json", self.width)
 
     @property
     def executable(self) -> Executable:
@@ -101,6 +146,7 @@ class Artifact:
             self.output,
             self.workspace_bytes,
             self.target,
+            self.width,
         )
 
     def run(self, x: "NDArray[np.float32]", device: str = "emulator") -> "NDArray[np.float32]":
@@ -131,15 +177,16 @@ def write_artifact(
     labels: Sequence[str],
     source: str,
     versions: Mapping[str, str],
+    widths: Sequence[int] = (),
     schedules: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Artifact:
     """Complete a folder that already holds FILES: hash every file in it and write the manifest.
 
     Nothing that differs between two identical compiles (no date, no path) goes in.
-    Raises FileNotFoundError when one of FILES is missing.
+    Raises FileNotFoundError when one of FILES (of every width) is missing.
     """
     present = {path.name for path in folder.iterdir() if path.name != MANIFEST}
-    digests = {name: _sha256(folder / name) for name in sorted(present | set(FILES))}
+    digests = {name: _sha256(folder / name) for name in sorted(present.union(_required(widths)))}
     artifact = Artifact(
         folder=folder,
         target=target,
@@ -148,13 +195,15 @@ def write_artifact(
         output=output,
         workspace_bytes=workspace_bytes,
         labels=tuple(labels),
+        widths=tuple(widths),
         source=source,
         versions=dict(versions),
         sha256=digests,
+        width=widths[0] if widths else None,
         schedules=dict(schedules or {}),
     )
     fields = dataclasses.asdict(artifact)
-    del fields["folder"]
+    del fields["folder"], fields["width"]
     text = json.dumps({"format": FORMAT, **fields}, indent=2, sort_keys=True)
     (folder / MANIFEST).write_text(text + "\n")
     return artifact
@@ -205,7 +254,8 @@ def _damaged(path: Path, why: str) -> UserError:
 def _parse(folder: Path, fields: dict[str, Any]) -> Artifact:
     target = fields["target"]
     digests = {str(name): str(digest) for name, digest in fields["sha256"].items()}
-    for name in FILES:
+    widths = tuple(map(int, fields["widths"]))
+    for name in _required(widths):
         digests[name]  # a KeyError tells which one the manifest lacks
     if any(Path(name).name != name for name in digests):
         raise ValueError("a file outside the folder")
@@ -217,9 +267,11 @@ def _parse(folder: Path, fields: dict[str, Any]) -> Artifact:
         output=_tensor(fields["output"]),
         workspace_bytes=int(fields["workspace_bytes"]),
         labels=tuple(map(str, fields["labels"])),
+        widths=widths,
         source=str(fields["source"]),
         versions={str(name): str(version) for name, version in fields["versions"].items()},
         sha256=digests,
+        width=widths[0] if widths else None,
         schedules={str(name): dict(of) for name, of in fields.get("schedules", {}).items()},
     )
 

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from elftools.elf.elffile import ELFFile
 
 from bicompile import toolchain
+from bicompile.branches import Branch
 from bicompile.codegen import emit_assembly
 from bicompile.driver import ENTRY, MEMORY_FUNCTIONS, constant_offsets, driver_source
 from bicompile.errors import UserError
@@ -20,20 +22,30 @@ WRITABLE_FLAG, ALLOCATED_FLAG = 1, 2  # SHF_WRITE, SHF_ALLOC
 
 
 def build_object(program: Program, plan: Plan, target: Target, out: Path) -> None:
-    """Compile a scheduled program and write the relocatable object `out`.
+    """Compile a scheduled program and write the relocatable object `out`; see build_branches."""
+    build_branches([Branch(None, program, plan)], target, out)
 
-    Its one global symbol is the entry; nothing is undefined and nothing is writable. Raises
-    UserError naming the symbol where a kernel needs one (a mathematical function, say).
+
+def build_branches(branches: Sequence[Branch], target: Target, out: Path) -> None:
+    """Compile scheduled programs and write one relocatable object `out`.
+
+    Its global symbols are the entry and the checked entry; nothing is undefined and nothing is
+    writable. Equal names mean equal kernels in all branches. Raises UserError naming the symbol
+    where a kernel needs one (a mathematical function, say).
     """
-    program = laid_out(program)
+    programs = laid_out([branch.program for branch in branches])
+    branches = [replace(b, program=p) for b, p in zip(branches, programs, strict=True)]
+    kernels, microkernels, constants = (
+        {name: each for program in programs for name, each in getattr(program, field).items()}
+        for field in ("kernels", "microkernels", "constants")
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        functions = emit_assembly(program.kernels, target)
-        assembly = "\n".join([functions, *program.microkernels.values()])
+        assembly = "\n".join([emit_assembly(kernels, target), *microkernels.values()])
         called = [name for name in MEMORY_FUNCTIONS if re.search(rf"\b{name}\b", assembly)]
-        (folder / "driver.c").write_text(driver_source(program, plan, called))
+        (folder / "driver.c").write_text(driver_source(branches, called))
         toolchain.compile_c(folder / "driver.c", folder / "driver.s", target)
-        (folder / "constants.bin").write_bytes(_constant_table(program))
+        (folder / "constants.bin").write_bytes(_constant_table(constants))
         text = "\n".join(
             [
                 assembly,
@@ -47,37 +59,36 @@ def build_object(program: Program, plan: Plan, target: Target, out: Path) -> Non
     _check_freestanding(out)
 
 
-def laid_out(program: Program) -> Program:
-    """The program with every constant as the kernels that read it want it; equal ones stand once.
+def laid_out(programs: Sequence[Program]) -> list[Program]:
+    """The programs with every constant as the kernels that read it want it.
 
-    A constant that is read in several layouts is there in each.
+    Equal ones have one name in all programs, and different ones two. A constant that is read in
+    several layouts is there in each.
     """
-    constants: dict[str, np.ndarray] = {}
     names: dict[tuple[str, bytes], str] = {}
+    placed = []
+    for program in programs:
+        constants: dict[str, np.ndarray] = {}
+        calls = []
+        for call in program.calls:
+            layouts = program.layouts.get(call.kernel, {})
+            inputs = list(call.inputs)
+            for index, name in enumerate(call.inputs):
+                if name in program.constants:
+                    array = program.constants[name]
+                    array = layouts[index](array) if index in layouts else array
+                    key = (str(array.dtype), array.tobytes())
+                    inputs[index] = names.setdefault(key, f"c{len(names)}")
+                    constants[inputs[index]] = array
+            calls.append(replace(call, inputs=tuple(inputs)))
+        placed.append(replace(program, constants=constants, calls=tuple(calls)))
+    return placed
 
-    def named(array: np.ndarray) -> str:
-        key = (str(array.dtype), array.tobytes())
-        if key not in names:
-            names[key] = f"c{len(names)}"
-            constants[names[key]] = array
-        return names[key]
 
-    calls = []
-    for call in program.calls:
-        layouts = program.layouts.get(call.kernel, {})
-        inputs = list(call.inputs)
-        for index, name in enumerate(call.inputs):
-            if name in program.constants:
-                array = program.constants[name]
-                inputs[index] = named(layouts[index](array) if index in layouts else array)
-        calls.append(replace(call, inputs=tuple(inputs)))
-    return replace(program, constants=constants, calls=tuple(calls))
-
-
-def _constant_table(program: Program) -> bytes:
-    offsets, size = constant_offsets(program)
+def _constant_table(constants: Mapping[str, np.ndarray]) -> bytes:
+    offsets, size = constant_offsets(constants)
     table = np.zeros(size, np.uint8)
-    for name, array in program.constants.items():
+    for name, array in constants.items():
         data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         table[offsets[name] : offsets[name] + data.size] = data
     return table.tobytes()

@@ -82,6 +82,22 @@ def describe_calls(
     ]
 
 
+def with_unpacking(calls: Sequence[KernelCall], program: Program) -> list[KernelCall]:
+    """The calls of a scheduled program; those that spread constants count to who reads them."""
+    waiting, told, spreading = iter(calls), [], 0
+    for call in program.calls:
+        if program.unpacked.keys() & set(call.outputs):
+            told.append(KernelCall(call.kernel, "", "", None, 0, 0))
+            spreading += 1
+            continue
+        reader = next(waiting)
+        for index in range(len(told) - spreading, len(told)):
+            told[index] = replace(told[index], node=reader.node, layer=reader.layer)
+        told.append(reader)
+        spreading = 0
+    return told
+
+
 def name_functions(
     explanation: Explanation, calls: Sequence[KernelCall], scheduled: Program
 ) -> Explanation:

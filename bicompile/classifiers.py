@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bicompile.artifact import read_artifact
+from bicompile.artifact import Artifact, read_artifact
 from bicompile.check import session
 from bicompile.devices import open_device
 from bicompile.errors import UserError
@@ -33,7 +33,7 @@ class Classifier:
     thing: str
     """The argument it was given by."""
     width: int | None
-    """Of a checkpoint; an ONNX file and an artifact have one."""
+    """Of a checkpoint, or of an artifact that has several."""
     runs_in: str
     """What computes it: `torch`, `onnxruntime` or the name of a device."""
     labels: tuple[str, ...]
@@ -47,17 +47,22 @@ class Classifier:
         return self.thing if self.width is None else f"{self.thing} width {self.width}"
 
 
-def open_classifiers(thing: str, device: str, stack: ExitStack) -> list[Classifier]:
+def open_classifiers(
+    thing: str, device: str, stack: ExitStack, width: int | None = None
+) -> list[Classifier]:
     """Open a checkpoint (every width it has), `zoo:NAME`, an ONNX file or an artifact folder.
 
-    An artifact is loaded on `device`, and freed when `stack` closes. Raises UserError for anything
+    An artifact is loaded on `device` at `width`, or at each that it has, and freed when `stack`
+    closes. Raises UserError for anything
     else, and for a model without labels or that does not take the features of a clip.
     """
     path = checkpoint(thing)
     if thing.startswith(PREFIX) or path.suffix == ".safetensors":
         return _of_checkpoint(thing, path)
     if path.is_dir():
-        return [_of_artifact(path, device, stack)]
+        artifact = read_artifact(path)
+        chosen = [width] if width is not None else artifact.widths or [None]
+        return [_of_artifact(artifact.at(each), device, stack) for each in chosen]
     if path.suffix == ".onnx":
         return [_of_onnx(path)]
     found = "is neither of them" if path.exists() else "does not exist"
@@ -103,16 +108,17 @@ def _of_onnx(path: Path) -> Classifier:
     return Classifier(str(path), None, "onnxruntime", labels, scores)
 
 
-def _of_artifact(folder: Path, device: str, stack: ExitStack) -> Classifier:
-    artifact = read_artifact(folder)
+def _of_artifact(artifact: Artifact, device: str, stack: ExitStack) -> Classifier:
     outputs = int(np.prod(artifact.output.shape))
-    _check(str(folder), artifact.input.name, artifact.input.shape, artifact.labels, outputs)
+    _check(
+        str(artifact.folder), artifact.input.name, artifact.input.shape, artifact.labels, outputs
+    )
     loaded = stack.enter_context(open_device(device).load(artifact.executable))
 
     def scores(features: NDArray[np.float32]) -> NDArray[np.float32]:
         return loaded.run(features).outputs.reshape(len(features), -1)
 
-    return Classifier(str(folder), None, device, artifact.labels, scores)
+    return Classifier(str(artifact.folder), artifact.width, device, artifact.labels, scores)
 
 
 def _check(

@@ -17,6 +17,8 @@ from bicompile.errors import UserError
 _STOPPED = 130  # what typer makes of Ctrl-C
 _OF_TRAINING = ("torch", "safetensors", "matplotlib")  # only the extra `train` installs them
 
+_WIDTH = "where the artifact has several  [default: its first]"
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -71,13 +73,26 @@ def compile_(
     model: Annotated[str, typer.Argument(help="ONNX file, checkpoint (.safetensors) or zoo:NAME")],
     target: Annotated[str, typer.Option(help="see `bicompile targets`")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the artifact")],
-    width: Annotated[
-        int | None, typer.Option(help="of a checkpoint or zoo model  [default: 0]")
+    widths: Annotated[
+        str | None,
+        typer.Option(help="of a checkpoint or zoo model, such as 0,1,2  [default: 0]"),
     ] = None,
     sign_of_zero: Annotated[
         Literal["strict", "plus", "minus"],
         typer.Option(help="what a Sign gives at 0; with plus (+1) or minus (−1) it is one bit"),
     ] = "strict",
+    constants: Annotated[
+        Literal["float32", "float16"], typer.Option(help="what float constants are rounded to")
+    ] = "float32",
+    classifier: Annotated[
+        Literal["float32", "int8"], typer.Option(help="weights of the last layer")
+    ] = "float32",
+    calibration: Annotated[
+        str,
+        typer.Option(
+            help="what the effect of these two is measured on: sound files or a .npy of inputs"
+        ),
+    ] = "zoo:clips",
     check: Annotated[
         bool, typer.Option(help="run the graph before and after every pass and compare")
     ] = True,
@@ -93,7 +108,7 @@ def compile_(
     from bicompile import show
     from bicompile.targets import find_target
 
-    processor = find_target(target)
+    processor, chosen = find_target(target), _numbers(widths)
     from bicompile.pipeline import compile_model  # takes seconds: not before a wrong target is told
 
     with show.working(f"compiling {model} for {target}"):
@@ -101,8 +116,11 @@ def compile_(
             model,
             processor,
             out,
-            width=width,
+            widths=chosen,
             sign_of_zero=sign_of_zero,
+            constants=constants,
+            classifier=classifier,
+            calibration=calibration,
             check=check,
             dump_ir=dump_ir,
             records=records,
@@ -147,6 +165,7 @@ def run(
     clips: Annotated[
         list[str], typer.Argument(help="sound files or folders of them; zoo:clips for samples")
     ],
+    width: Annotated[int | None, typer.Option(help=_WIDTH)] = None,
     device: Annotated[str, typer.Option(help="emulator, qemu or host")] = "emulator",
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
@@ -157,7 +176,7 @@ def run(
     from bicompile.recognise import recognise
     from bicompile.zoo import clip_paths
 
-    found = recognise(read_artifact(artifact), open_device(device), clip_paths(clips))
+    found = recognise(read_artifact(artifact).at(width), open_device(device), clip_paths(clips))
     show.recognitions(found, device, as_json=json)
 
 
@@ -168,6 +187,7 @@ def verify(
         list[str] | None,
         typer.Argument(help="sound files or folders of them  [default: zoo:clips]"),
     ] = None,
+    width: Annotated[int | None, typer.Option(help=_WIDTH)] = None,
     device: Annotated[str, typer.Option(help="emulator, qemu or host")] = "emulator",
     model: Annotated[
         Path | None,
@@ -184,7 +204,7 @@ def verify(
     from bicompile.verify import verify as compare
     from bicompile.zoo import clip_paths, traced_model
 
-    read = read_artifact(artifact)
+    read = read_artifact(artifact).at(width)
     files = find_clips(clip_paths(clips or ["zoo:clips"]))
     features, _ = features_of(files, read)
     reference = model or traced_model(read)
@@ -206,6 +226,9 @@ def evaluate(
     clips: Annotated[
         int | None, typer.Option(min=1, help="take so many clips only, the same for all")
     ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="of artifacts that have several  [default: each]")
+    ] = None,
     device: Annotated[str, typer.Option(help="of artifacts: emulator, qemu or host")] = "emulator",
     plots: Annotated[Path | None, typer.Option(help="folder for plots (PNG)")] = None,
     skip_unreadable: Annotated[
@@ -220,7 +243,13 @@ def evaluate(
     if plots is not None:
         import bicompile.training.plots  # noqa: F401 - missing packages are told before the work
     result = run(
-        things, data, split=split, clips=clips, device=device, skip_unreadable=skip_unreadable
+        things,
+        data,
+        split=split,
+        clips=clips,
+        width=width,
+        device=device,
+        skip_unreadable=skip_unreadable,
     )
     show.evaluation(result, as_json=json)
     if plots is not None:
@@ -230,6 +259,7 @@ def evaluate(
 @app.command()
 def cost(
     artifact: Annotated[Path, typer.Argument(help="artifact folder")],
+    width: Annotated[int | None, typer.Option(help=_WIDTH)] = None,
     core: Annotated[
         list[str] | None,
         typer.Option(help="core to model, again for more: cortex-a53, cortex-a72, neoverse-n1"),
@@ -245,10 +275,10 @@ def cost(
     from bicompile.calls import read_calls
     from bicompile.cost.report import model_source, observe, sample_of
 
-    read = read_artifact(artifact)
+    read = read_artifact(artifact).at(width)
     cores = core or ["cortex-a53"]
     run = observe(read.executable, sample_of(read.executable), cores)
-    calls = read_calls(artifact / "report.json")
+    calls = read_calls(read.report)
     sources = {name: model_source(name) for name in cores}
     show_costs.costs(run, calls, sources, by_kernel=kernels, as_json=json)
 
@@ -266,6 +296,18 @@ def targets(
     from bicompile.targets import all_targets
 
     show.targets(all_targets(), as_json=json)
+
+
+def _numbers(words: str | None) -> tuple[int, ...] | None:
+    """The widths in an argument such as 0,1,2."""
+    if words is None:
+        return None
+    try:
+        return tuple(int(word) for word in words.split(","))
+    except ValueError:
+        raise UserError(
+            f"--widths is {words!r}; give numbers with commas between them, such as 0,1,2"
+        ) from None
 
 
 def main() -> None:

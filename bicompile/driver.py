@@ -1,14 +1,23 @@
-"""The C side of an object: the entry that calls the kernels in order, and its header."""
+"""The C side of an object: the entries that call the kernels in order, and their header."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 
+import numpy as np
+
 from bicompile.artifact import TensorSpec
-from bicompile.memory import Plan, align
-from bicompile.program import Program
+from bicompile.branches import Branch
+from bicompile.memory import ALIGNMENT, align
 
 ENTRY = "model_run"
+CHECKED_ENTRY = "model_run_checked"
+
+CALLER_ALIGNMENT = 16
+"""Bytes, of input and output."""
+
+ERRORS = {"NO_SUCH_WIDTH": 1, "NULL_POINTER": 2, "MISALIGNED": 3, "WORKSPACE_TOO_SMALL": 4}
+"""What the checked entry returns, by its name in the header after MODEL_."""
 
 # LLVM turns some loops into calls of these. A freestanding object brings its own, as local symbols.
 MEMORY_FUNCTIONS = {
@@ -38,21 +47,61 @@ __attribute__((used, no_builtin)) static void *fill(void *to, int byte, __SIZE_T
 }
 
 
-def constant_offsets(program: Program) -> tuple[dict[str, int], int]:
+def constant_offsets(constants: Mapping[str, np.ndarray]) -> tuple[dict[str, int], int]:
     """Byte offset of every constant in the object's table, and the size of the table."""
     offsets, end = {}, 0
-    for name, array in program.constants.items():
+    for name in sorted(constants, key=lambda name: -constants[name].nbytes):
+        size = constants[name].nbytes
+        step = min(ALIGNMENT, 1 << max(size - 1, 0).bit_length())  # what reads it whole wants that
+        end = -(-end // step) * step
         offsets[name] = end
-        end += align(array.nbytes)
-    return offsets, end
+        end += size
+    return offsets, align(end)
 
 
-def driver_source(program: Program, plan: Plan, memory_functions: Collection[str]) -> str:
-    """The entry as C: one line a call, buffers as offsets into the workspace.
+def driver_source(branches: Sequence[Branch], memory_functions: Collection[str]) -> str:
+    """The entries as C: a function a branch, with a line a call; buffers lie in the workspace.
 
     `memory_functions` names those of MEMORY_FUNCTIONS that kernels call.
     """
-    constants, _ = constant_offsets(program)
+    constants, _ = constant_offsets(
+        {k: v for b in branches for k, v in b.program.constants.items()}
+    )
+    parameters = {
+        call.kernel: ", ".join(["const void *"] * len(call.inputs) + ["void *"] * len(call.outputs))
+        for branch in branches
+        for call in branch.program.calls
+    }
+    takes, gives = entry_parameters(branches[0].width is not None)
+    return "\n".join(
+        [
+            "#pragma GCC visibility push(hidden)",
+            "extern const unsigned char constants[];",
+            *(f"void {kernel}({types});" for kernel, types in parameters.items()),
+            "#pragma GCC visibility pop",
+            # Before the entry, so that a kernel's call does not depend on the entry's length.
+            *(MEMORY_FUNCTIONS[name] for name in sorted(memory_functions)),
+            *(line for branch in branches for line in _run(branch, constants)),
+            f"void {ENTRY}({takes}) {{",
+            *_choice(branches),
+            "}",
+            *_checked_entry(branches, takes, gives),
+            "",
+        ]
+    )
+
+
+def entry_parameters(has_width: bool) -> tuple[str, str]:
+    """The parameters of the entry in C, and the same as arguments."""
+    names = ("width", "input", "output", "workspace")
+    types = ("int ", "const float *", "float *", "void *")
+    first = 0 if has_width else 1
+    declared = [kind + name for kind, name in zip(types, names, strict=True)]
+    return ", ".join(declared[first:]), ", ".join(names[first:])
+
+
+def _run(branch: Branch, constants: Mapping[str, int]) -> list[str]:
+    program, plan = branch.program, branch.plan
 
     def argument(name: str) -> str:
         if name == program.input:
@@ -63,32 +112,59 @@ def driver_source(program: Program, plan: Plan, memory_functions: Collection[str
             return f"constants + {constants[name]}"
         return f"work + {plan.offsets[name]}"
 
-    parameters = {
-        call.kernel: ", ".join(["const void *"] * len(call.inputs) + ["void *"] * len(call.outputs))
-        for call in program.calls
-    }
-    declarations = [f"void {kernel}({types});" for kernel, types in parameters.items()]
     calls = [
         f"  {call.kernel}({', '.join(map(argument, (*call.inputs, *call.outputs)))});"
         + (f"  // {_comment(call.layer)}" if call.layer else "")
         for call in program.calls
     ]
-    return "\n".join(
-        [
-            "#pragma GCC visibility push(hidden)",
-            "extern const unsigned char constants[];",
-            *declarations,
-            "#pragma GCC visibility pop",
-            # Before the entry, so that a kernel's call does not depend on the entry's length.
-            *(MEMORY_FUNCTIONS[name] for name in sorted(memory_functions)),
-            f"void {ENTRY}(const float *input, float *output, void *workspace) {{",
-            "  unsigned char *const work = workspace;",
-            *calls,
-            "  (void)work;",
-            "}",
-            "",
-        ]
-    )
+    head = "const float *input, float *output, unsigned char *work"
+    # Part of the entry, whatever its length: what is a function by itself counts as a kernel.
+    always = "static inline __attribute__((always_inline)) void"
+    return [f"{always} {_name(branch)}({head}) {{", *calls, "  (void)work;", "}"]
+
+
+def _name(branch: Branch) -> str:
+    return "run" if branch.width is None else f"run_width_{branch.width}"
+
+
+def _choice(branches: Sequence[Branch]) -> list[str]:
+    calls = [f"{_name(branch)}(input, output, workspace);" for branch in branches]
+    if branches[0].width is None:
+        return [f"  {call}" for call in calls]
+    cases = [
+        f"    case {branch.width}: {call} break;"
+        for branch, call in zip(branches, calls, strict=True)
+    ]
+    return ["  switch (width) {", *cases, "    default: break;", "  }"]
+
+
+def _checked_entry(branches: Sequence[Branch], takes: str, gives: str) -> list[str]:
+    """The entry behind a look at its arguments."""
+    needed = workspace_bytes(branches)
+    widths = [branch.width for branch in branches if branch.width is not None]
+    known = " && ".join(f"width != {width}" for width in widths)
+    some = "!input || !output" + (" || !workspace" if needed else "")
+    bits = "(__UINTPTR_TYPE__)"
+    aligned = f"({bits}input | {bits}output) % {CALLER_ALIGNMENT} || {bits}workspace % {ALIGNMENT}"
+    checks = [
+        (known, "NO_SUCH_WIDTH"),
+        (some, "NULL_POINTER"),
+        (aligned, "MISALIGNED"),
+        (f"workspace_bytes < {needed}" if needed else "", "WORKSPACE_TOO_SMALL"),
+    ]
+    return [
+        f"int {CHECKED_ENTRY}({takes}, __SIZE_TYPE__ workspace_bytes) {{",
+        "  (void)workspace_bytes;",
+        *(f"  if ({wrong}) return {ERRORS[name]};" for wrong, name in checks if wrong),
+        f"  {ENTRY}({gives});",
+        "  return 0;",
+        "}",
+    ]
+
+
+def workspace_bytes(branches: Sequence[Branch]) -> int:
+    """What the caller must give, whatever the width."""
+    return max(branch.plan.workspace_bytes for branch in branches)
 
 
 def _comment(text: str) -> str:
@@ -97,9 +173,13 @@ def _comment(text: str) -> str:
 
 
 def header_source(
-    entry_input: TensorSpec, entry_output: TensorSpec, workspace_bytes: int, labels: tuple[str, ...]
+    entry_input: TensorSpec,
+    entry_output: TensorSpec,
+    workspace_bytes: int,
+    labels: tuple[str, ...],
+    widths: tuple[int, ...] = (),
 ) -> str:
-    """The header a C program includes."""
+    """The header a C program includes; `widths` where the entry takes one."""
 
     def tensor(spec: TensorSpec) -> str:
         return f"{_comment(spec.name)}: float32 ({', '.join(map(str, spec.shape))})"
@@ -107,27 +187,41 @@ def header_source(
     said_labels = f"\n * Output elements: {_comment(', '.join(labels))}." if labels else ""
     quoted = ", ".join(f'"{_comment(label)}"' for label in labels)
     labels_macro = f"\n#define MODEL_LABELS {{{quoted}}}" if labels else ""
+    known = ", ".join(map(str, widths))
+    said_width = (
+        f" * width      one of {known}; with another one nothing is written\n" if widths else ""
+    )
+    takes, _ = entry_parameters(bool(widths))
+    errors = "\n".join(f"#define MODEL_{name} {code}" for name, code in ERRORS.items())
     return f"""/* One network, compiled by bicompile: no runtime, no allocation, no state.
  *
- * input      {tensor(entry_input)}, row-major, 16-byte aligned; read
+{said_width} * input      {tensor(entry_input)}, row-major, {CALLER_ALIGNMENT}-byte aligned; read
  * output     {tensor(entry_output)}, the same; written
- * workspace  MODEL_WORKSPACE_BYTES bytes, 64-byte aligned; its content means nothing
+ * workspace  MODEL_WORKSPACE_BYTES bytes, {ALIGNMENT}-byte aligned; its content means nothing
  *
  * The three must not overlap.{said_labels}
  * Any number of threads may run at once, each with its own output and workspace.
+ *
+ * {CHECKED_ENTRY} first looks at its arguments; workspace_bytes is how many bytes there are.
+ * It returns 0, or one of the numbers below, and then nothing was written.
  */
 #ifndef MODEL_H
 #define MODEL_H
+
+#include <stddef.h>
 
 #define MODEL_INPUT_ELEMENTS {prod(entry_input.shape)}
 #define MODEL_OUTPUT_ELEMENTS {prod(entry_output.shape)}
 #define MODEL_WORKSPACE_BYTES {workspace_bytes}{labels_macro}
 
+{errors}
+
 #ifdef __cplusplus
 extern "C" {{
 #endif
 
-void {ENTRY}(const float *input, float *output, void *workspace);
+void {ENTRY}({takes});
+int {CHECKED_ENTRY}({takes}, size_t workspace_bytes);
 
 #ifdef __cplusplus
 }}

@@ -296,6 +296,19 @@ class _IntegerThreshold(onnx_frontend.OnnxOpConverter):
         return reshape(builder, bits, (*leading, row_bytes))
 
 
+class _QuantizedLinear(onnx_frontend.OnnxOpConverter):
+    @classmethod
+    def _impl_v1(cls, builder: Any, inputs: Any, _attributes: Any, _parameters: Any) -> Any:
+        x, *constants = inputs
+        *leading, terms = shape_of(x)
+        rows, outputs = prod(leading), shape_of(constants[0])[1]
+        nest = workloads.quantized_linear(rows, terms, outputs)
+        flat = [reshape(builder, x, (rows, terms)), *constants]
+        kind = relax.TensorType((rows, outputs), "float32")
+        y = relax.call_tir(builder.add_func(nest, "quantized_linear"), flat, out_ty=kind)
+        return reshape(builder, builder.emit(y), (*leading, outputs))
+
+
 def _fused(layer: str, epilogue: str) -> type[_Fused]:
     members = {"layer": LAYERS[layer], "planes": _PLANES[epilogue]}
     return type(f"_{fused_op(layer, epilogue)}", (_Fused,), members)
@@ -309,6 +322,7 @@ CONVERTERS: Mapping[str, type[onnx_frontend.OnnxOpConverter]] = {
     "Epilogue": _Epilogue,
     "DualEpilogue": _DualEpilogue,
     "IntegerThreshold": _IntegerThreshold,
+    "QuantizedLinear": _QuantizedLinear,
     DUAL_DEPTHWISE: _DualDepthwise,
     ONE_CHANNEL: _OneChannel,
     **{

@@ -88,20 +88,24 @@ def evaluate(
     *,
     split: str = "test",
     clips: int | None = None,
+    width: int | None = None,
     device: str = "emulator",
     skip_unreadable: bool = False,
 ) -> Evaluation:
     """Let every width of every thing (see `open_classifiers`) hear a split of a corpus.
 
     All hear the same numpy features. `clips` takes so many clips only, those whose names have the
-    smallest SHA-1. `skip_unreadable` is that of `read_corpus`. Raises UserError when a thing or
-    the corpus cannot be used, and when their labels do not fit.
+    smallest SHA-1. `width` is that of artifacts with several, else each is heard.
+    `skip_unreadable` is that of `read_corpus`. Raises UserError when a thing or the corpus cannot
+    be used, and when their labels do not fit.
     """
     if split not in SPLITS:
         raise UserError(f"there is no split {split!r}; give one of {', '.join(SPLITS)}")
     with ExitStack() as stack:
         classifiers = [
-            c for thing in dict.fromkeys(things) for c in open_classifiers(thing, device, stack)
+            c
+            for thing in dict.fromkeys(things)
+            for c in open_classifiers(thing, device, stack, width)
         ]
         labels = classifiers[0].labels
         for other in classifiers[1:]:

@@ -21,6 +21,7 @@ from bicompile.nodes import Nodes
 from bicompile.ops import DOMAIN
 from bicompile.program import Buffer, Call, Program
 from bicompile.reorder import reorder
+from bicompile.smaller import is_smaller
 from bicompile.workloads import KIND
 
 
@@ -42,8 +43,8 @@ def lower(model: onnx.ModelProto) -> Program:
                 )
         with redirect_stdout(io.StringIO()):  # the importer prints what it stops at
             module = onnx_frontend.from_onnx(model, keep_params_in_input=False)
-    module = _legalized(module)
-    return _last_named(_Reader(module).program(), model)
+    program = _last_named(_Reader(_legalized(module)).program(), model)
+    return replace(program, compact=is_smaller(model))
 
 
 def _legalized(module: tvm.IRModule) -> tvm.IRModule:

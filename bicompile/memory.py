@@ -10,10 +10,18 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """Byte offsets into the workspace by buffer name, and the bytes the caller must give."""
+    """Where buffers lie.
+
+    Attributes:
+        offsets: bytes into the workspace, by the buffer's name.
+        workspace_bytes: what the caller must give.
+        live_bytes: the largest sum of the aligned sizes of what lives at one call: no plan of these
+            calls needs less.
+    """
 
     offsets: dict[str, int]
     workspace_bytes: int
+    live_bytes: int
 
 
 def align(size: int) -> int:
@@ -51,4 +59,9 @@ def plan_memory(program: Program, *, reuse: bool = True) -> Plan:
             offset = max(offset, end)
         offsets[name] = offset
         placed.append((offset, offset + sizes[name], name))
-    return Plan(offsets, max((end for _, end, _ in placed), default=0))
+    live = (
+        sum(sizes[name] for name in first if first[name] <= call <= last[name])
+        for call in range(len(program.calls))
+    )
+    peak = max((end for _, end, _ in placed), default=0)
+    return Plan(offsets, peak, max(live, default=0))

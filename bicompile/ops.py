@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 from onnx import TensorProto
-from onnxscript import FLOAT, INT32, UINT8, script
+from onnxscript import FLOAT, INT8, INT32, UINT8, script
 from onnxscript import opset20 as op
 from onnxscript.values import Opset
 
@@ -212,6 +212,18 @@ def IntegerThreshold(  # noqa: N802
     return Threshold(turned, op.Cast(threshold, to=_FLOAT), greater=1, group=group)
 
 
+@script(_domain, default_opset=op)
+def QuantizedLinear(  # noqa: N802
+    x: FLOAT[...], weights: INT8[...], scale: FLOAT[...], bias: FLOAT[...]
+) -> FLOAT[...]:
+    """Product with weights of 8 bits: (…, K) float32, (K, N) int8, (N,), (N,) → (…, N) float32.
+
+    (x·weights)·scale + bias; a weight is its int8 times the scale of its output.
+    """
+    product = op.MatMul(x, op.Cast(weights, to=_FLOAT))
+    return op.Add(op.Mul(product, scale), bias)
+
+
 FUNCTIONS = (
     Threshold,
     Unpack,
@@ -222,6 +234,7 @@ FUNCTIONS = (
     Epilogue,
     DualEpilogue,
     IntegerThreshold,
+    QuantizedLinear,
 )
 
 

@@ -50,6 +50,9 @@ class Program:
         functions: by kernel, the function that does its work: a microkernel, or the kernel itself.
         layouts: by kernel and position of the argument, how that constant lies in the object.
             `constants` are as they were before: what kernels mean is said of those.
+        compact: whether constants shall lie in as few bytes as they can without loss.
+        unpacked: by the name of a buffer that holds a constant, spread out and laid out, the
+            constant's name; see compact.
     """
 
     kernels: dict[str, tirx.PrimFunc]
@@ -61,3 +64,5 @@ class Program:
     microkernels: Mapping[str, str] = field(default_factory=dict)
     functions: Mapping[str, str] = field(default_factory=dict)
     layouts: Mapping[str, Mapping[int, Layout]] = field(default_factory=dict)
+    compact: bool = False
+    unpacked: Mapping[str, str] = field(default_factory=dict)

@@ -31,7 +31,7 @@ def reorder(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in list(reordered.graph.node):
         if node.op_type == "BinaryLinear" and node.domain == DOMAIN:
             graph.reorder_rows(node)
-        elif node.op_type == "Gemm":
+        elif node.op_type in ("Gemm", "QuantizedLinear"):
             graph.reorder_flattened(node)
     return reordered
 

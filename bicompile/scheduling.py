@@ -1,7 +1,7 @@
 """Program → scheduled program: every kernel fast, and what it needs for itself in the workspace."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tvm import s_tir, tirx
 
@@ -12,39 +12,61 @@ _LARGEST_ON_STACK = 256
 """Bytes; a larger buffer of a kernel's own becomes part of the caller's workspace."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Scheduled:
+    """A kernel, the buffers it has for itself, and what it brings beside them."""
+
+    function: tirx.PrimFunc
+    scratch: Sequence[Buffer]
+    assembly: Mapping[str, str]
+    works: str
+    """The function that does its work: see Program.functions."""
+    layouts: Mapping[int, Layout]
+
+
 def schedule_program(program: Program, arch: str) -> Program:
     """Schedule every kernel for an architecture ("aarch64" or "x86_64").
 
     Kernels keep their names and attributes. A buffer that a kernel allocates for itself becomes
     one more output of its calls, so that the memory plan places it and the stack stays small.
     """
-    kernels: dict[str, tirx.PrimFunc] = {}
-    scratch: dict[str, list[Buffer]] = {}
-    microkernels: dict[str, str] = {}
-    functions: dict[str, str] = {}
-    layouts: dict[str, Mapping[int, Layout]] = {}
-    for name, kernel in program.kernels.items():
-        made = schedule(kernel, arch)
-        kernels[name], scratch[name] = _hoist_scratch(made.function)
-        microkernels |= made.assembly
-        functions[name] = next(iter(made.assembly), name)
-        layouts[name] = made.layouts
+    return schedule_programs([program], arch)[0]
+
+
+def schedule_programs(programs: Sequence[Program], arch: str) -> list[Program]:
+    """Schedule programs in which equal names mean equal kernels: each kernel once."""
+    known: dict[str, _Scheduled] = {}
+    for program in programs:
+        for name, kernel in program.kernels.items():
+            if name not in known:
+                made = schedule(kernel, arch)
+                known[name] = _Scheduled(
+                    *_hoist_scratch(made.function),
+                    made.assembly,
+                    next(iter(made.assembly), name),
+                    made.layouts,
+                )
+    return [_with_kernels(program, known) for program in programs]
+
+
+def _with_kernels(program: Program, known: Mapping[str, _Scheduled]) -> Program:
+    scheduled = {name: known[name] for name in program.kernels}
     buffers = dict(program.buffers)
     calls = []
     for position, call in enumerate(program.calls):
         names = []
-        for index, buffer in enumerate(scratch[call.kernel]):
+        for index, buffer in enumerate(scheduled[call.kernel].scratch):
             names.append(f"scratch{position}_{index}")
             buffers[names[-1]] = buffer
         calls.append(Call(call.kernel, call.inputs, (*call.outputs, *names), call.layer))
     return dataclasses.replace(
         program,
-        kernels=kernels,
+        kernels={name: made.function for name, made in scheduled.items()},
         buffers=buffers,
         calls=tuple(calls),
-        microkernels=microkernels,
-        functions=functions,
-        layouts=layouts,
+        microkernels={k: text for made in scheduled.values() for k, text in made.assembly.items()},
+        functions={name: made.works for name, made in scheduled.items()},
+        layouts={name: made.layouts for name, made in scheduled.items()},
     )
 
 

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elftools.elf.elffile import ELFFile
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -16,6 +15,7 @@ if TYPE_CHECKING:  # what they import takes seconds, and not every verb needs it
     from bicompile.artifact import Artifact
     from bicompile.evaluate import Evaluation
     from bicompile.explain import Explained, Explanation
+    from bicompile.footprint import Footprint
     from bicompile.pipeline import Compiled
     from bicompile.recognise import Recognition
     from bicompile.targets import Target
@@ -33,34 +33,80 @@ def working(what: str) -> AbstractContextManager[Any]:
 
 def compiled(result: "Compiled", *, as_json: bool) -> None:
     """The layers, the size of the object, and a warning where binary weights stay float."""
-    artifact, explanation = result.artifact, result.explanation
-    code, constants = _sizes(artifact.executable.object)
+    artifact, explanations = result.artifact, result.explanations
     if as_json:
         _json(
             artifact=str(artifact.folder),
             target=artifact.target.name,
-            code_bytes=code,
-            constant_bytes=constants,
             workspace_bytes=artifact.workspace_bytes,
             records_left_out=result.left_out,
-            **explanation.to_json(),
+            **result.footprint.flash_to_json(),
+            **_each(
+                artifact.widths,
+                [
+                    {
+                        **said.to_json(),
+                        "memory": dataclasses.asdict(memory),
+                        "agreement": found and dataclasses.asdict(found),
+                    }
+                    for said, memory, found in zip(
+                        explanations, result.footprint.memory, result.agreements, strict=True
+                    )
+                ],
+            ),
         )
         return
-    print(f"{artifact.source} for {artifact.target.name}: {artifact.folder}")
-    print(f"  {_summary(explanation)}")
-    for (reason, looks_binary), names in _by_reason(explanation.layers).items():
+    several = f" widths {', '.join(map(str, artifact.widths))}" if artifact.widths else ""
+    print(f"{artifact.source}{several} for {artifact.target.name}: {artifact.folder}")
+    for explanation, width in zip(explanations, artifact.widths or (None,), strict=True):
+        print(f"  {'' if width is None else f'width {width}: '}{_summary(explanation)}")
+    layers = {layer.name: layer for each in reversed(explanations) for layer in each.layers}
+    for (reason, looks_binary), names in _by_reason(tuple(layers.values())).items():
         sign = "warning: " if looks_binary else ""
         stay = f"{names[0]} stays" if len(names) == 1 else f"{len(names)} layers stay"
         which = "" if len(names) == 1 else f" ({names[0]} to {names[-1]})"
         print(f"  {sign}{stay} float: {reason}{which}")
-    if not explanation.binary_layers:
+    if not any(explanation.binary_layers for explanation in explanations):
         print("  warning: no layer is binary; this object has no advantage over a float one")
     for sentence in result.left_out:
         print(f"  warning: {sentence}")
+    _footprint(artifact, result.footprint)
+    for width, found in zip(artifact.widths or (None,), result.agreements, strict=True):
+        if found is not None:
+            print(
+                f"  {'' if width is None else f'width {width}: '}"
+                f"{100 * found.agreeing / found.inputs:.2f} % of {found.inputs} answers as without "
+                f"these options; logits: median difference {found.median_difference:.2g}"
+            )
+
+
+def _footprint(artifact: "Artifact", taken: "Footprint") -> None:
+    """Flash, and the workspace and the stack of every width."""
     print(
-        f"  object: {code + constants} bytes ({code} code, {constants} constants); "
-        f"workspace: {artifact.workspace_bytes} bytes"
+        f"  flash: {taken.flash_bytes} bytes ({taken.code_bytes} code, {taken.constant_bytes} "
+        f"constants){_smaller(taken)}"
     )
+    for width, memory in zip(artifact.widths or (None,), taken.memory, strict=True):
+        of = "" if width is None else f"width {width}: "
+        stack = "" if memory.stack_bytes is None else f"; stack: {memory.stack_bytes} bytes"
+        print(
+            f"  {of}workspace: {memory.workspace_bytes} bytes, of which {memory.live_bytes} live "
+            f"at once{stack}"
+        )
+
+
+def _smaller(taken: "Footprint") -> str:
+    if not taken.float_bytes:
+        return ""
+    floats = f"the {taken.float_bytes} bytes of its weights as float32"
+    return f", {taken.times_smaller:.1f} times smaller than {floats}"
+
+
+def _each(widths: Sequence[int], facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is said of one width, or of each under `widths`."""
+    if not widths:
+        return facts[0]
+    return {"widths": [{"width": w, **said} for w, said in zip(widths, facts, strict=True)]}
 
 
 def _summary(explanation: "Explanation") -> str:
@@ -154,7 +200,8 @@ def verification(
             reference=reference,
         )
         return
-    print(f"{artifact.folder} on {device}, {reference} in onnxruntime, {result.clips} clips")
+    width = "" if artifact.width is None else f" width {artifact.width}"
+    print(f"{artifact.folder}{width} on {device}, {reference} in onnxruntime, {result.clips} clips")
     print(f"  packed bits:   {result.wrong_bits} of {result.bits} bytes differ")
     print(f"  accumulators:  {result.wrong_accumulators} of {result.accumulators} differ")
     print(f"  answers:       {result.agreement:.2%} agree")
@@ -250,14 +297,6 @@ def targets(known: "Sequence[Target]", *, as_json: bool) -> None:
         return
     for target in known:
         print(f"{target.name:12} {target.about}")
-
-
-def _sizes(obj: Path) -> tuple[int, int]:
-    """Bytes of code and of constants."""
-    with obj.open("rb") as file:
-        elf = ELFFile(file)
-        sizes = {section.name: section["sh_size"] for section in elf.iter_sections()}
-        return sizes.get(".text", 0), sizes.get(".rodata", 0)
 
 
 def _short(clip: Path) -> str:

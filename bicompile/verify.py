@@ -1,6 +1,7 @@
 """Does an artifact compute what its model says? Bits, accumulators and answers, each compared."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,16 +10,16 @@ import onnx
 from elftools.elf.elffile import ELFFile
 
 from bicompile.artifact import Artifact, Executable
-from bicompile.build import build_object
+from bicompile.branches import Branch, branches_of, lower_widths
+from bicompile.build import build_branches
 from bicompile.check import session
 from bicompile.devices import Device, Loaded
+from bicompile.driver import workspace_bytes
 from bicompile.errors import UserError
-from bicompile.lower import lower
 from bicompile.meaning import wrong
-from bicompile.memory import Plan, plan_memory
+from bicompile.memory import Plan
 from bicompile.program import Program
 from bicompile.records import with_schedules
-from bicompile.scheduling import schedule_program
 
 _BATCH = 25  # clips a time, so that their workspaces fit in memory
 
@@ -77,21 +78,22 @@ class Verification:
 def verify(
     artifact: Artifact, device: Device, inputs: np.ndarray, model: onnx.ModelProto
 ) -> Verification:
-    """Run an artifact on a device and `model` in onnxruntime on the same float32 inputs.
+    """Run an artifact at its width on a device, and `model` in onnxruntime, on the same inputs.
 
     The shipped object reuses its workspace, so intermediate values are read from a second object:
     the same program with a place of its own for every buffer. Its kernels must be the shipped
     ones, byte for byte. Raises UserError when they are not, or when the model takes other inputs.
     """
     _check_same_input(artifact, model)
-    lowered = onnx.load(artifact.folder / "lowered.onnx")
-    program = with_schedules(lower(lowered), artifact.schedules)
-    program = schedule_program(program, artifact.target.arch)
-    plan = plan_memory(program, reuse=False)
+    graphs = {width: onnx.load(artifact.at(width).lowered) for width in artifact.widths or [None]}
+    nests = lower_widths(graphs)
+    nests = {n: with_schedules(program, artifact.schedules) for n, program in nests.items()}
+    branches = branches_of(nests, artifact.target.arch, reuse=False)
+    (branch,) = (branch for branch in branches if branch.width == artifact.width)
     with tempfile.TemporaryDirectory() as folder:
-        readable = _readable(artifact, program, plan, Path(folder))
+        readable = _readable(artifact, branches, Path(folder))
         with device.load(artifact.executable) as shipped, device.load(readable) as open_object:
-            return _compare(program, plan, shipped, open_object, inputs, model)
+            return _compare(branch.program, branch.plan, shipped, open_object, inputs, model)
 
 
 def _check_same_input(artifact: Artifact, model: onnx.ModelProto) -> None:
@@ -104,15 +106,15 @@ def _check_same_input(artifact: Artifact, model: onnx.ModelProto) -> None:
         )
 
 
-def _readable(artifact: Artifact, program: Program, plan: Plan, folder: Path) -> Executable:
+def _readable(artifact: Artifact, branches: Sequence[Branch], folder: Path) -> Executable:
     obj = folder / "model.o"
-    build_object(program, plan, artifact.target, obj)
+    build_branches(branches, artifact.target, obj)
     if _kernels(obj) != _kernels(artifact.executable.object):
         raise UserError(
             f"{artifact.folder} was compiled by another version: its kernels are not those that "
-            "this bicompile builds from its lowered.onnx; compile it again, then verify"
+            f"this bicompile builds from its {artifact.lowered.name}; compile it again, then verify"
         )
-    return replace(artifact.executable, object=obj, workspace_bytes=plan.workspace_bytes)
+    return replace(artifact.executable, object=obj, workspace_bytes=workspace_bytes(branches))
 
 
 def _kernels(obj: Path) -> dict[str, bytes]:
@@ -189,6 +191,7 @@ def _check_binary_kernels(
     """Compute every binary kernel in numpy from what the device gave it; add to the counts."""
 
     def value(name: str) -> np.ndarray:
+        name = program.unpacked.get(name, name)
         if name == program.input:
             return x
         if name == program.output:

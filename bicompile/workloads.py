@@ -7,7 +7,7 @@ Schedules find a nest by its attribute `bicompile.kind`.
 from collections.abc import Sequence
 from typing import Any
 
-from tvm import tirx
+from tvm import te, tirx
 from tvm.script import tirx as T
 
 KIND = "bicompile.kind"
@@ -249,3 +249,19 @@ def _within(at: Any, size: int) -> Any:
 def _inside(first: Any, dilation: int, taps: int, size: int) -> Any:
     """How many taps of one axis lie inside the image."""
     return sum(T.Select(_within(first + i * dilation, size), 1, 0) for i in range(taps))
+
+
+def quantized_linear(rows: int, terms: int, outputs: int) -> tirx.PrimFunc:
+    """(x·weights)·scale + bias: (rows, K) float32, (K, N) int8, two (N,) float32 → (rows, N)."""
+    x = te.placeholder((rows, terms), "float32", "x")
+    weights = te.placeholder((terms, outputs), "int8", "weights")
+    scale, bias = (te.placeholder((outputs,), "float32", name) for name in ("scale", "bias"))
+    k = te.reduce_axis((0, terms), "k")
+    product = te.compute(
+        (rows, outputs),
+        lambda i, j: te.sum(x[i, k] * weights[k, j].astype("float32"), k),
+        "product",
+    )
+    y = te.compute((rows, outputs), lambda i, j: product[i, j] * scale[j] + bias[j], "y")
+    nest = te.create_prim_func([x, weights, scale, bias, y]).without_attr("global_symbol")
+    return nest.with_attr("op_pattern", OPAQUE)

@@ -19,16 +19,28 @@ def clip_paths(arguments: Sequence[str]) -> list[Path]:
 
 
 def traced_model(artifact: Artifact) -> Path:
-    """The ONNX file to compare an artifact with: the zoo model it came from, else its own graph."""
-    name, _, width = artifact.source.partition(" width ")
-    if name.startswith(PREFIX):
+    """The ONNX file to compare an artifact with: the zoo model it came from, else its own graph.
+
+    Its own graph too where options made it another network than that of the zoo.
+    """
+    import onnx  # what runs clips does without it
+
+    from bicompile.smaller import is_smaller
+
+    name, _, width = artifact.model.partition(" width ")
+    if name.startswith(PREFIX) and not is_smaller(onnx.load(artifact.lowered)):
         return _member(name, f"-width{width}.onnx")
-    return artifact.folder / "lowered.onnx"
+    return artifact.lowered
 
 
 def checkpoint(source: str) -> Path:
     """The checkpoint that `source` names: a path, or `zoo:NAME`; raises UserError."""
     return _member(source, ".safetensors") if source.startswith(PREFIX) else Path(source)
+
+
+def name_of(source: str) -> str:
+    """What a model argument is called by, its width left open."""
+    return source if source.startswith(PREFIX) else Path(source).name
 
 
 @contextmanager
@@ -40,7 +52,7 @@ def onnx_file(source: str, width: int | None) -> Iterator[tuple[Path, str]]:
     """
     if source.startswith(PREFIX):
         chosen = width or 0
-        yield _member(source, f"-width{chosen}.onnx"), f"{source} width {chosen}"
+        yield _member(source, f"-width{chosen}.onnx"), f"{name_of(source)} width {chosen}"
     elif source.endswith(".safetensors"):
         from bicompile.trace import trace  # needs torch, which compiling an ONNX file does not
 
@@ -48,13 +60,13 @@ def onnx_file(source: str, width: int | None) -> Iterator[tuple[Path, str]]:
         with tempfile.TemporaryDirectory() as folder:
             traced = Path(folder) / "traced.onnx"
             trace(Path(source), traced, width=chosen)
-            yield traced, f"{Path(source).name} width {chosen}"
+            yield traced, f"{name_of(source)} width {chosen}"
     elif width is not None:
         raise UserError(
-            f"{source} has one width; give --width with a checkpoint or a zoo model only"
+            f"{source} has one width; choose a width of a checkpoint or a zoo model only"
         )
     else:
-        yield Path(source), Path(source).name
+        yield Path(source), name_of(source)
 
 
 def _member(source: str, suffix: str) -> Path:

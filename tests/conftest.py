@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
+from checkpoints import untrained
 from command_line import Ended, Run
 from hypothesis import settings
 
@@ -43,28 +44,8 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network of widths 0 and 1, with norms, thresholds and alphas of both signs."""
-    import torch
-
-    from bicompile.model.checkpoint import save_checkpoint
-    from bicompile.model.config import NetworkConfig
-    from bicompile.model.network import BiFSMNv2
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = NetworkConfig(front=3, hidden=20, memory=9, blocks=2, widths=(0, 1))
-        network = BiFSMNv2(config)
-        for name, value in network.state_dict().items():
-            if "running_var" in name:
-                value.uniform_(0.5, 2)
-            elif "alpha" in name:
-                value.uniform_(0.3, 1.5).mul_(torch.randn(()).sign())
-            elif "num_batches" not in name and ("norm" in name or "activation" in name):
-                value.normal_(0, 0.5)
-        network.front.norm1.running_mean.fill_(-10)
-        network.front.norm1.running_var.fill_(400)
     path = tmp_path_factory.mktemp("checkpoints") / "small.safetensors"
-    save_checkpoint(path, network, {"epochs": 0})
-    return path
+    return untrained(path, front=3, hidden=20, memory=9)
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,9 @@ from onnx import helper
 
 from bicompile import toolchain
 from bicompile.artifact import TensorSpec, read_artifact
+from bicompile.branches import Branch
 from bicompile.build import build_object, laid_out
-from bicompile.driver import ENTRY, driver_source, header_source
+from bicompile.driver import CHECKED_ENTRY, ENTRY, driver_source, header_source
 from bicompile.errors import UserError
 from bicompile.lower import lower
 from bicompile.memory import plan_memory
@@ -44,10 +45,11 @@ def obj(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param) / "model.o"
 
 
-def test_nothing_is_undefined_and_the_entry_is_the_one_global_symbol(obj: Path) -> None:
+def test_nothing_is_undefined_and_the_entries_are_the_global_symbols(obj: Path) -> None:
     symbols = list(elf(obj).get_section_by_name(".symtab").iter_symbols())
     assert not [s.name for s in symbols if s.name and s["st_shndx"] == "SHN_UNDEF"]
-    assert [s.name for s in symbols if s["st_info"]["bind"] != "STB_LOCAL"] == ["model_run"]
+    exported = {s.name for s in symbols if s["st_info"]["bind"] != "STB_LOCAL"}
+    assert exported == {ENTRY, CHECKED_ENTRY}
 
 
 def test_no_section_of_the_object_can_be_written(obj: Path) -> None:
@@ -140,7 +142,7 @@ def test_a_model_that_fills_and_copies_much_needs_no_libc(tmp_path: Path) -> Non
         s.name: s["st_info"]["bind"]
         for s in elf(tmp_path / "model.o").get_section_by_name(".symtab").iter_symbols()
     }
-    assert bound.pop("model_run") == "STB_GLOBAL"
+    assert bound.pop(ENTRY) == bound.pop(CHECKED_ENTRY) == "STB_GLOBAL"
     assert set(bound.values()) == {"STB_LOCAL"}
 
 
@@ -149,7 +151,7 @@ def test_constants_are_in_the_object_aligned_and_once(compiled_folder: Path) -> 
     section = elf(compiled_folder / "model.o").get_section_by_name(".rodata")
     data = section.data()
     assert section["sh_addralign"] >= 64
-    for array in laid_out(program).constants.values():
+    for array in laid_out([program])[0].constants.values():
         if array.nbytes >= 16 and array.any():
             assert data.count(array.tobytes()) == 1
 
@@ -163,7 +165,7 @@ def test_no_name_in_the_model_changes_the_c_code(compiled_folder: Path) -> None:
     for index, node in enumerate(model.graph.node):
         node.name = STRANGE[index % len(STRANGE)]
     program = lower(model)
-    source, named = (driver_source(p, plan_memory(p), []) for p in (plain, program))
+    source, named = (driver_source([Branch(None, p, plan_memory(p))], []) for p in (plain, program))
     without = re.compile(r" *//.*")
     assert without.sub("", named) == without.sub("", source)
     assert "\\\n" not in named

@@ -49,7 +49,7 @@ def test_explained_for_a_target_every_binary_layer_names_a_function_of_its_objec
 ) -> None:
     layers = explain_kernels(str(keyword_onnx), find_target(target)).layers
     compiled = compile_model(str(keyword_onnx), find_target(target), tmp_path / "out", check=False)
-    assert layers == compiled.explanation.layers
+    assert layers == compiled.explanations[0].layers
     functions = functions_of(compiled.artifact.executable.object)
     assert all(layer.function in functions for layer in layers if layer.binary)
 

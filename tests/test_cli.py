@@ -95,11 +95,16 @@ def test_compile_tells_layers_and_sizes(bicompile: Run, keyword_onnx: Path, tmp_
     lines = ended.out.splitlines()
     assert lines[0] == f"keywords.onnx for cortex-a53: {tmp_path / 'out'}"
     assert lines[1] == "  3 of 3 layers binary, 100.0 % of 55256 multiply-accumulates"
-    assert lines[-1].startswith("  object: ")
     told = json.loads(bicompile(*command, "--json").out)
+    assert lines[-2].startswith(f"  flash: {told['flash_bytes']} bytes ({told['code_bytes']} code")
+    memory = told["memory"]
+    assert lines[-1] == (
+        f"  workspace: {memory['workspace_bytes']} bytes, of which {memory['live_bytes']} live at "
+        f"once; stack: {memory['stack_bytes']} bytes"
+    )
     assert told["target"] == "cortex-a53"
     assert [layer["binary"] for layer in told["layers"]] == [True] * 3
-    assert f"{told['code_bytes'] + told['constant_bytes']} bytes" in lines[-1]
+    assert told["code_bytes"] + told["constant_bytes"] == told["flash_bytes"]
 
 
 def test_a_model_without_a_binary_layer_is_compiled_with_a_warning(
@@ -182,7 +187,8 @@ def test_the_report_of_an_artifact_is_what_explain_says(
 ) -> None:
     told = bicompile("explain", keyword_onnx, "--target", "cortex-a53", "--json").out
     report = json.loads((compiled_folder / "report.json").read_text())
-    del report["calls"]
+    for only_of_objects in ("calls", "memory", "agreement"):
+        del report[only_of_objects]
     assert report == json.loads(told)
 
 

@@ -75,8 +75,26 @@ def test_an_unknown_zoo_model_is_one_sentence(bicompile: Run, tmp_path: Path) ->
 def test_a_width_of_an_onnx_file_is_refused(
     bicompile: Run, keyword_onnx: Path, tmp_path: Path
 ) -> None:
-    command = ("compile", keyword_onnx, "--target", "armv8-a", "-o", tmp_path / "out", "--width", 1)
+    out = tmp_path / "out"
+    command = ("compile", keyword_onnx, "--target", "armv8-a", "-o", out, "--widths", 1)
     refused(bicompile(*command), "has one width")
+
+
+@pytest.mark.parametrize(("widths", "said"), [("0,9", "no such width"), ("0,one", "0,1,2")])
+def test_widths_that_there_are_not_are_one_sentence(
+    bicompile: Run, tmp_path: Path, widths: str, said: str
+) -> None:
+    command = ("compile", "zoo:bifsmnv2-kws12", "--target", "armv8-a", "-o", tmp_path / "out")
+    refused(bicompile(*command, "--no-check", "--widths", widths), said)
+
+
+@pytest.mark.parametrize("verb", ["run", "verify", "cost"])
+def test_a_width_of_an_artifact_that_has_one_is_refused(
+    bicompile: Run, compiled_folder: Path, clip: Path, verb: str
+) -> None:
+    clips = [] if verb == "cost" else [clip]
+    said = f"{compiled_folder} has one width; give none"
+    refused(bicompile(verb, compiled_folder, *clips, "--width", 0), said)
 
 
 def test_an_unknown_target_names_the_nearest_and_is_told_at_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bicompile.memory import ALIGNMENT, plan_memory
+from bicompile.memory import ALIGNMENT, align, plan_memory
 from bicompile.program import Buffer, Call, Program
 
 
@@ -96,3 +96,18 @@ def test_a_result_that_nobody_reads_still_has_a_place(size: int) -> None:
     plan = plan_memory(program_of([size], [(["input"], "b0"), (["input"], "output")]))
     assert plan.offsets == {"b0": 0}
     assert plan.workspace_bytes >= size
+
+
+@given(programs())
+def test_no_plan_is_smaller_than_what_lives_at_one_call(program: Program) -> None:
+    plan = plan_memory(program)
+    lives = [
+        sum(
+            align(program.buffers[name].nbytes)
+            for name in plan.offsets
+            if overlap(lifetime(program, name), (call, call))
+        )
+        for call in range(len(program.calls))
+    ]
+    assert plan.live_bytes == max(lives)
+    assert plan.live_bytes <= plan.workspace_bytes

@@ -165,9 +165,11 @@ class EmulatedProgram(Loaded):
         kept["sp"] = self._stack.end
         for name, value in kept.items():
             engine.reg_write(_KEPT[name], value)
-        engine.reg_write(arm64.UC_ARM64_REG_X0, self._input.start)
-        engine.reg_write(arm64.UC_ARM64_REG_X1, self._output.start)
-        engine.reg_write(arm64.UC_ARM64_REG_X2, self._workspace.start)
+        width = self._executable.width
+        arguments = [] if width is None else [width]
+        arguments += [buffer.start for buffer in (self._input, self._output, self._workspace)]
+        for number, argument in enumerate(arguments):
+            engine.reg_write(arm64.UC_ARM64_REG_X0 + number, argument)
         engine.reg_write(arm64.UC_ARM64_REG_LR, _RETURN)
         return engine.context_save(), kept
 

@@ -57,7 +57,8 @@ class HostProgram(Loaded):
             toolchain.link_shared(executable.object, path, executable.target)
             self._library = ctypes.CDLL(str(path))
         self._entry = self._library[executable.entry]
-        self._entry.argtypes = [ctypes.c_void_p] * 3
+        self._width = () if executable.width is None else (executable.width,)
+        self._entry.argtypes = [*(ctypes.c_int for _ in self._width), *[ctypes.c_void_p] * 3]
         self._entry.restype = None
 
     def close(self) -> None:
@@ -80,7 +81,7 @@ class HostProgram(Loaded):
             result[:] = OUTPUT_FILL
             workspace[:] = WORKSPACE_FILL
             start = time.perf_counter_ns()
-            self._entry(*pointers)
+            self._entry(*self._width, *pointers)
             nanoseconds += time.perf_counter_ns() - start
             outputs[index] = result.view(np.float32).reshape(executable.output.shape)
             if keep_workspace:

@@ -55,6 +55,8 @@ class QemuProgram(Loaded):
             "OUTPUT_FILL": OUTPUT_FILL,
             "WORKSPACE_FILL": WORKSPACE_FILL,
         }
+        if executable.width is not None:
+            defines["WIDTH"] = executable.width
         runner, source = folder / "runner.o", Path(__file__).with_name("runner.c")
         toolchain.compile_c(source, runner, executable.target, defines)
         objects = [runner, executable.object]

@@ -4,11 +4,17 @@
 // stdout: for every input the output, then the workspace if asked for.
 //
 // INPUT_BYTES, OUTPUT_BYTES, WORKSPACE_BYTES, OUTPUT_FILL, WORKSPACE_FILL and ENTRY are given by
-// the compiler's command line. Every buffer ends where a page begins that cannot be touched.
+// the compiler's command line, and WIDTH where the entry takes one. Every buffer ends where a page begins that cannot be touched.
 
 #include "linux.h"
 
+#ifdef WIDTH
+void ENTRY(int width, const float *input, float *output, void *workspace);
+#define RUN(...) ENTRY(WIDTH, __VA_ARGS__)
+#else
 void ENTRY(const float *input, float *output, void *workspace);
+#define RUN ENTRY
+#endif
 
 static struct {
   unsigned char guard0[GUARD], input[PAGES(INPUT_BYTES)];
@@ -29,7 +35,7 @@ FIRST_FUNCTION void _start(void) {
   while (transfer(SYS_READ, 0, input, INPUT_BYTES) == INPUT_BYTES) {
     fill(output, OUTPUT_BYTES, OUTPUT_FILL);
     fill(workspace, WORKSPACE_BYTES, WORKSPACE_FILL);
-    ENTRY((const float *)input, (float *)output, workspace);
+    RUN((const float *)input, (float *)output, workspace);
     transfer(SYS_WRITE, 1, output, OUTPUT_BYTES);
     if (keep_workspace) transfer(SYS_WRITE, 1, workspace, WORKSPACE_BYTES);
   }

@@ -157,7 +157,7 @@ def in_turns(*all_timed: Timed) -> np.ndarray:
 
 def compiled(width: int, target: Target, folder: Path) -> Executable:
     """The zoo's network; its passes are not checked again."""
-    compile_model(NETWORK, target, folder, width=width, check=False)
+    compile_model(NETWORK, target, folder, widths=[width], check=False)
     return read_artifact(folder).executable
 
 
@@ -192,7 +192,7 @@ def profile(width: int, target: Target, x: np.ndarray) -> None:
         folder = Path(name)
         shipped = compiled(width, target, folder / "compiled")
         model = onnx.load(folder / "compiled" / "lowered.onnx")
-        program = laid_out(schedule_program(lower(model), target.arch))
+        program = laid_out([schedule_program(lower(model), target.arch)])[0]
         plan = plan_memory(program, reuse=False)
         build_object(program, plan, target, folder / "model.o")
         library = Library(
@@ -203,7 +203,7 @@ def profile(width: int, target: Target, x: np.ndarray) -> None:
         toolchain.link_shared(folder / "repeat.o", folder / "repeat.so", toolchain.this_machine())
         repeat = ctypes.CDLL(str(folder / "repeat.so")).repeat
     library.run()()
-    constants, _ = constant_offsets(program)
+    constants, _ = constant_offsets(program.constants)
 
     def pointer(name: str) -> int:
         if name in program.constants:

@@ -68,7 +68,7 @@ def test_another_architecture_is_refused_by_name(host_folder: Path) -> None:
 @pytest.mark.parametrize("width", [0, 1, 2, 3])
 def test_no_kernel_of_the_zoo_spills_in_an_inner_loop(tmp_path: Path, width: int) -> None:
     artifact = bicompile.compile(
-        "zoo:bifsmnv2-kws12", target="cortex-a53", out=tmp_path / "kws", width=width, check=False
+        "zoo:bifsmnv2-kws12", target="cortex-a53", out=tmp_path / "kws", widths=[width], check=False
     )
     found = check_registers(artifact.executable)
     assert {name: kernel for name, kernel in found.items() if kernel.spills} == {}

@@ -43,4 +43,4 @@ def test_the_object_of_a_member_counts_as_numpy_does(
     found = verify(compiled.artifact, open_device("emulator"), inputs, load_model(path))
     assert found.wrong_accumulators == found.wrong_bits == 0
     assert found.same_outputs
-    assert (found.accumulators > 0) == (compiled.explanation.binary_layers > 0)
+    assert (found.accumulators > 0) == (compiled.explanations[0].binary_layers > 0)

@@ -1,0 +1,79 @@
+"""Constants in fewer bytes: what kernels read is what it was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tvm import te
+
+from bicompile.artifact import Executable, TensorSpec
+from bicompile.build import build_object, laid_out
+from bicompile.compact import compacted
+from bicompile.devices import open_device
+from bicompile.driver import ENTRY
+from bicompile.memory import plan_memory
+from bicompile.program import Buffer, Call, Program
+from bicompile.scheduling import schedule_program
+from bicompile.targets import find_target
+
+RANDOM = np.random.default_rng(3)
+HALVES = RANDOM.standard_normal(300).astype(np.float16)
+HALVES[:8] = [0, -0.0, np.inf, -np.inf, 65504, 6e-8, -6e-8, 1e-5]
+ROWS = RANDOM.standard_normal((3, 40)).astype(np.float32)
+ROWS[0, 0], ROWS[1] = 0.0, ROWS[0]
+ROWS[1, 0] = -0.0
+
+CONSTANTS = {
+    "halves": HALVES.astype(np.float32),
+    "bits": RANDOM.choice(np.array([0x3F80, 0xBF80], np.uint16), (20, 4, 8)),
+    "rows": ROWS[RANDOM.integers(0, 3, 64)],
+    "counts": np.array([[400] * 32, [384] * 32], np.int32)[RANDOM.integers(0, 2, 50)],
+    "floats": RANDOM.standard_normal(300).astype(np.float32),
+    "few": np.ones(8, np.float32),
+}
+
+
+def copy(array: NDArray[np.generic]) -> Program:
+    """A program that copies a constant to its output."""
+    buffer = Buffer(array.shape, str(array.dtype))
+    source = te.placeholder(array.shape, str(array.dtype), "source")
+    kernel = te.create_prim_func([source, te.compute(array.shape, lambda *at: source(*at), "to")])
+    buffers = {"input": Buffer((4,), "float32"), "output": buffer}
+    calls = (Call("copied", ("constant",), ("output",), ""),)
+    kernel = kernel.without_attr("global_symbol")
+    return Program({"copied": kernel}, buffers, {"constant": array}, calls, "input", "output")
+
+
+def stored(program: Program) -> int:
+    return sum(array.nbytes for array in laid_out([program])[0].constants.values())
+
+
+@pytest.mark.parametrize("target", ["cortex-a53", "host"])
+@pytest.mark.parametrize("name", ["halves", "bits", "rows", "counts"])
+def test_a_compacted_constant_is_read_bit_for_bit(name: str, target: str, tmp_path: Path) -> None:
+    array, processor = CONSTANTS[name], find_target(target)
+    program = compacted(schedule_program(copy(array), processor.arch), processor.arch)
+    assert stored(program) <= array.nbytes / 1.9
+    plan = plan_memory(program)
+    build_object(program, plan, processor, tmp_path / "model.o")
+    given, result = TensorSpec("unused", (4,)), TensorSpec("copy", (array.nbytes // 4,))
+    executable = Executable(
+        tmp_path / "model.o", ENTRY, given, result, plan.workspace_bytes, processor
+    )
+    with open_device("host" if target == "host" else "emulator").load(executable) as loaded:
+        found = loaded.run(np.zeros((1, 4), np.float32)).outputs[0]
+    assert found.tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("name", ["floats", "few"])
+def test_what_saves_nothing_stays_as_it_is(name: str) -> None:
+    program = schedule_program(copy(CONSTANTS[name]), "aarch64")
+    assert compacted(program, "aarch64") == program
+
+
+def test_a_buffer_that_holds_a_constant_is_told_with_it() -> None:
+    program = compacted(schedule_program(copy(CONSTANTS["halves"]), "aarch64"), "aarch64")
+    spread, call = program.calls
+    assert program.unpacked == {call.inputs[0]: "constant"}
+    assert spread.outputs == call.inputs
