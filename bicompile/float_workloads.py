@@ -41,14 +41,18 @@ def float_layer(
     bias = te.placeholder((outputs,), "float32", "bias")
     slope = [te.placeholder((1,), "float32", "slope")] if bend == "prelu" else []
     added = [te.placeholder(output, "float32", "residual")] if residual else []
-    i, j = (te.reduce_axis((0, size), name) for size, name in zip(kernel, "ij", strict=True))
-    c = te.reduce_axis((0, channels), "c")
+    sizes = {"i": kernel[0], "j": kernel[1], "c": channels}
+    if depthwise:
+        del sizes["c"]
+    elif kernel == (1, 1):
+        sizes = {"c": channels}  # schedules know the sums of a plain product
+    axes = {name: te.reduce_axis((0, size), name) for name, size in sizes.items()}
 
     def product(row: Any, column: Any, o: Any) -> Any:
+        i, j, c = (axes.get(name, 0) for name in "ijc")
         at = row * strides[0] + i * dilations[0], column * strides[1] + j * dilations[1]
-        if depthwise:
-            return te.sum(x[*at, o] * weights[i, j, 0, o], axis=(i, j))
-        return te.sum(x[*at, c] * weights[i, j, c, o], axis=(i, j, c))
+        channel = o if depthwise else c
+        return te.sum(x[*at, channel] * weights[i, j, c, o], axis=list(axes.values()))
 
     total = te.compute(output, product, "total")
 

@@ -45,7 +45,7 @@ Cost = tuple[int, ...]
 def total(executable: Executable, cores: list[str], prefix: str = "") -> Cost:
     """What the functions whose names begin in one way cost together."""
     rows = measure(executable, sample_of(executable), cores)
-    rows = [row for row in rows if row.symbol.startswith(prefix)]
+    rows = [row for row in rows if row.name.startswith(prefix)]
     cycles = [sum(row.modelled_cycles[core] for row in rows) for core in cores]
     return sum(row.instructions for row in rows), *cycles
 
@@ -90,15 +90,20 @@ def main() -> None:
         floor, cost = product(layer, cores)
         cells = "".join(f"{each:>14} {each / floor:>5.2f} times" for each in cost)
         print(f"{layer[0]:24}{floor:>14}{cells}")
-    print(f"\n{'whole network':24}" + "".join(f"{h:>38}" for h in heads))
+    print(f"\n{'binary network':15}" + "".join(f"{h:>46}" for h in heads))
+    full: Cost = ()
     for width in range(len(BLOCKS)):
         with tempfile.TemporaryDirectory() as folder:
             binary, twin = networks(width, cores, Path(folder))
+        full = full or twin
         cells = (
-            f"{ours:>14} of {other:>8} {other / ours:>5.2f} times"
-            for ours, other in zip(binary, twin, strict=True)
+            f"{ours:>14}, float {other:>8} {other / ours:>5.2f} times {largest / ours:>5.2f} times"
+            for ours, other, largest in zip(binary, twin, full, strict=True)
         )
-        print(f"{f'width {width}, binary of float':24}" + "".join(cells), flush=True)
+        print(f"{f'width {width}':15}" + "".join(cells), flush=True)
+    print(
+        "times: the float network of the same blocks, then that of all blocks, over the binary one"
+    )
     for core in cores:
         print(f"{core}: cycles {model_source(core)}")
 
