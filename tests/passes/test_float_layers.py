@@ -2,10 +2,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from graphs import applied, assert_same, floats, inferred, ops_of, shown
+from graphs import applied, assert_same, floats, inferred, ops_of
 from networks import model_of
 from onnx import ModelProto, helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.float_layers import float_layers
 from bicompile.passes.remove_unused import remove_unused
 
@@ -32,8 +33,8 @@ def moved(before: ModelProto) -> ModelProto:
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = layer((6, 4, 3, 3), (1, 4, 8, 8), (1, 6, 8, 8), pads=[1, 1, 1, 1])
-    golden("float_layers-before", shown(inferred(before)))
-    golden("float_layers-after", shown(moved(before)))
+    golden("float_layers-before", graph_text(inferred(before)))
+    golden("float_layers-after", graph_text(moved(before)))
 
 
 @pytest.mark.parametrize("bias", [False, True])

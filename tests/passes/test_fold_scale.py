@@ -2,10 +2,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from graphs import applied, assert_same, floats, inferred, ops_of, shown
+from graphs import applied, assert_same, floats, inferred, ops_of
 from networks import model_of
 from onnx import ModelProto, NodeProto, helper
 
+from bicompile.graph_text import graph_text
 from bicompile.ops import DOMAIN
 from bicompile.passes.fold_scale import fold_scale
 from bicompile.passes.remove_unused import remove_unused
@@ -34,8 +35,8 @@ def folded(before: ModelProto) -> ModelProto:
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = scaled(MATMUL, (4, 6), floats(1, 6))
-    golden("fold_scale-before", shown(inferred(before)))
-    golden("fold_scale-after", shown(folded(before)))
+    golden("fold_scale-before", graph_text(inferred(before)))
+    golden("fold_scale-after", graph_text(folded(before)))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (6,), (1, 6), (1, 1, 6), (1, 1, 1)])
