@@ -118,6 +118,9 @@ def explain(
     target: Annotated[
         str | None, typer.Option(help="also name the kernels that are chosen for it")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="with --target: kernel calls, buffers, bytes moved")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Say of every convolution and matrix product whether it becomes popcounts, or why not."""
@@ -126,6 +129,16 @@ def explain(
     from bicompile.targets import find_target
 
     processor = find_target(target) if target is not None else None
+    if plan and processor is None:
+        raise UserError("a plan is for a processor: give --target too (see `bicompile targets`)")
+    if plan and processor is not None:
+        from bicompile import show_plan
+        from bicompile.pipeline import explain_plan
+
+        with show.working(f"planning {model}"):
+            found = explain_plan(model, processor, width=width, sign_of_zero=sign_of_zero)
+        show_plan.plan(found, as_json=json)
+        return
     with show.working(f"explaining {model}"):
         if processor is None:
             explanation = explain_model(model, width=width, sign_of_zero=sign_of_zero)

@@ -19,6 +19,7 @@ from bicompile.load import load_model
 from bicompile.lower import lower
 from bicompile.memory import plan_memory
 from bicompile.passes.sign_of_zero import SignOfZero
+from bicompile.planned import Planned, planned
 from bicompile.program import Program
 from bicompile.rewriting import run_passes
 from bicompile.scheduling import schedule_program
@@ -106,6 +107,17 @@ def explain_kernels(
         traced = load_model(path)
     lowered = run_passes(traced, check=False, sign_of_zero=sign_of_zero)
     return _schedule(explain(name, traced, lowered), lowered, target)[0]
+
+
+def explain_plan(
+    source: str, target: Target, *, width: int | None = None, sign_of_zero: SignOfZero = "strict"
+) -> Planned:
+    """The kernel calls, buffers and memory of a compile for a target; raises as explain_kernels."""
+    with onnx_file(source, width) as (path, name):
+        traced = load_model(path)
+    lowered = run_passes(traced, check=False, sign_of_zero=sign_of_zero)
+    _, calls, program = _schedule(explain(name, traced, lowered), lowered, target)
+    return planned(name, target.name, calls, program)
 
 
 def _schedule(
