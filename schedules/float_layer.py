@@ -17,7 +17,10 @@ from bicompile.schedules.kernel import Kernel
 from bicompile.schedules.microkernels.float_gemm import Bend, pad
 from bicompile.workloads import WINDOW
 
-_LANES = (8, 4)
+_LANES = {"aarch64": (4,)}
+"""Of a depthwise layer; two vectors of channels would need more registers than there are."""
+
+_OTHER_LANES = (8, 4)
 
 
 def multiplied(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
@@ -56,7 +59,8 @@ def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule:
     total = schedule.get_sblock("total", func_name="main")
     y = schedule.get_sblock("y", func_name="main")
     *positions, outputs = schedule.get_loops(y)
-    lanes = next((n for n in _LANES if int(schedule.get(outputs).extent) % n == 0), 1)
+    several = _LANES.get(arch, _OTHER_LANES)
+    lanes = next((n for n in several if int(schedule.get(outputs).extent) % n == 0), 1)
     outer, inner = schedule.split(outputs, [None, lanes], preserve_unit_iters=True)
     schedule.reorder(outer, *positions)  # the taps of a few channels stay in registers
     schedule.compute_at(total, positions[-1], preserve_unit_loops=True)
