@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from bicompile.nodes import Nodes
-from bicompile.ops import DOMAIN
+from bicompile.ops import DOMAIN, VERSION
 
 FLOAT_LAYER = "FloatLayer"
 """A dense layer or a convolution with its epilogue: PReLU(x∗w + bias) + residual.
@@ -35,6 +35,8 @@ def fuse_floats(model: onnx.ModelProto) -> onnx.ModelProto:
         chain = graph.chain(node)
         if chain is not None:
             graph.merge(chain)
+    if all(opset.domain != DOMAIN for opset in fused.opset_import):
+        fused.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     return fused
 
 
