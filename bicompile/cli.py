@@ -1,6 +1,5 @@
 """The command line: verbs only. Every verb is a thin shell around a function of the package."""
 
-import errno
 import os
 import signal
 import sys
@@ -11,10 +10,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from bicompile.errors import UserError
+from bicompile.errors import UserError, told
 
 _STOPPED = 130  # what typer makes of Ctrl-C
-_OF_TRAINING = ("torch", "safetensors", "matplotlib")  # only the extra `train` installs them
 
 app = typer.Typer(
     add_completion=False,
@@ -375,7 +373,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         # An interrupt inside TVM comes out of it as an error of another kind.
-        status, sentence = (_STOPPED, "") if interrupts else _told(error)
+        status, sentence = (_STOPPED, "") if interrupts else told(error)
         if sentence:
             print(f"bicompile: {sentence}", file=sys.stderr)
     if status == _STOPPED:
@@ -400,26 +398,3 @@ def _count_interrupts() -> list[int]:
 
     signal.signal(signal.SIGINT, note)
     return noted
-
-
-def _told(error: Exception) -> tuple[int, str]:
-    """The exit status and the sentence for an error."""
-    if isinstance(error, UserError):
-        return 2, str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename or "standard output"
-        return 2, f"the disk is full ({where}); free some space and run again"
-    if isinstance(error, OSError) and error.filename is not None:
-        return 2, f"{error.filename}: {error.strerror}; check the path and run again"
-    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
-    package = missing.partition(".")[0]
-    if package in _OF_TRAINING:
-        return 2, (
-            f"this verb needs {package}, which is not installed; "
-            "install it with: pip install 'bicompile[train]'"
-        )
-    first = (str(error).splitlines() or [""])[0]
-    return 70, (
-        f"internal error: {type(error).__name__}: {first}; "
-        "please report it with the output of the same command and --debug"
-    )
