@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ UNIT = 128
 
 _BINARIZES = ("dual_scale", "threshold")
 _PRODUCTS = ("popcount_gemm", "popcount_epilogue", "grouped_popcount_gemm")
+_FLOAT_LAYERS = ("float_layer", "float_depthwise")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class KernelCall:
         product: K bits, M outputs, N columns of the binary matrix product that it computes; None
             for another kernel and for a product in groups. The columns of every plane count.
         units: M·N·ceil(K / 128), of all groups; 0 where it is no binary product.
-        floor: vector instructions that it needs at least, see `floor`; 0 where units are 0.
+        floor: vector instructions that it needs at least, see `floor` and `float_floor`; 0 where
+            it is neither a binary product nor a float layer.
+        constant_bytes: of the weights and other constants that it reads.
+        moved_bytes: of the tensors that it reads and writes, each once.
     """
 
     kernel: str
@@ -44,6 +49,8 @@ class KernelCall:
     product: tuple[int, int, int] | None
     units: int
     floor: float
+    constant_bytes: int
+    moved_bytes: int
 
 
 def units(bits: int, sums: int) -> int:
@@ -58,6 +65,11 @@ def floor(bits: int, sums: int, *, is_float: bool) -> float:
     results one addition and one subtraction of four at once (see microkernels.count_tree).
     """
     return sums * (3 * -(-bits // 8) / 16 + (0.5 if is_float else 0))
+
+
+def float_floor(products: int, sums: int) -> float:
+    """Vector instructions that so many float sums need at least: one FMLA for four products."""
+    return sums * products / 4
 
 
 def describe_calls(
@@ -87,7 +99,7 @@ def with_unpacking(calls: Sequence[KernelCall], program: Program) -> list[Kernel
     waiting, told, spreading = iter(calls), [], 0
     for call in program.calls:
         if program.unpacked.keys() & set(call.outputs):
-            told.append(KernelCall(call.kernel, "", "", None, 0, 0))
+            told.append(KernelCall(call.kernel, "", "", None, 0, 0, *_bytes_of(program, call)))
             spreading += 1
             continue
         reader = next(waiting)
@@ -114,20 +126,30 @@ def name_functions(
 
 def _described(program: Program, call: Call, layer: str, bits: int) -> KernelCall:
     kernel, kind = program.kernels[call.kernel], _kind(program, call)
-    if kind not in _PRODUCTS:
-        return KernelCall(call.kernel, call.layer, layer, None, 0, 0)
-    result = program.buffers[call.outputs[0]]
-    # Of a layer that nothing explains, all bits of its bytes are products.
-    bits = bits or 8 * int(kernel.attrs.get(USED_BYTES, kernel.params[0].ty.shape[1]))
-    rows, outputs = (int(dim) for dim in kernel.params[-1].ty.shape)
-    rows *= int(kernel.attrs.get(PLANES, 1))
-    return KernelCall(
-        call.kernel,
-        call.layer,
-        layer,
-        None if kind == "grouped_popcount_gemm" else (bits, outputs, rows),
-        units(bits, rows * outputs),
-        floor(bits, rows * outputs, is_float=result.dtype == "float32"),
+    product, whole, least = None, 0, 0.0
+    if kind in _PRODUCTS:
+        result = program.buffers[call.outputs[0]]
+        # Of a layer that nothing explains, all bits of its bytes are products.
+        bits = bits or 8 * int(kernel.attrs.get(USED_BYTES, kernel.params[0].ty.shape[1]))
+        rows, outputs = (int(dim) for dim in kernel.params[-1].ty.shape)
+        rows *= int(kernel.attrs.get(PLANES, 1))
+        product = None if kind == "grouped_popcount_gemm" else (bits, outputs, rows)
+        whole = units(bits, rows * outputs)
+        least = floor(bits, rows * outputs, is_float=result.dtype == "float32")
+    elif kind in _FLOAT_LAYERS:
+        *window, _ = (int(dim) for dim in kernel.params[1].ty.shape)
+        least = float_floor(prod(window), prod(int(dim) for dim in kernel.params[-1].ty.shape))
+    sizes = _bytes_of(program, call)
+    return KernelCall(call.kernel, call.layer, layer, product, whole, least, *sizes)
+
+
+def _bytes_of(program: Program, call: Call) -> tuple[int, int]:
+    """Of the constants that a call reads, and of the buffers that it reads and writes."""
+    constants = [program.constants[name] for name in call.inputs if name in program.constants]
+    moved = [name for name in (*call.inputs, *call.outputs) if name in program.buffers]
+    return (
+        sum(constant.nbytes for constant in constants),
+        sum(program.buffers[name].nbytes for name in dict.fromkeys(moved)),
     )
 
 

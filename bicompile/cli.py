@@ -1,6 +1,5 @@
 """The command line: verbs only. Every verb is a thin shell around a function of the package."""
 
-import errno
 import os
 import signal
 import sys
@@ -12,10 +11,9 @@ from typing import Annotated, Literal
 import typer
 
 from bicompile import cli_kernels
-from bicompile.errors import UserError
+from bicompile.errors import UserError, told
 
 _STOPPED = 130  # what typer makes of Ctrl-C
-_OF_TRAINING = ("torch", "safetensors", "matplotlib")  # only the extra `train` installs them
 
 _WIDTH = "where the artifact has several  [default: its first]"
 
@@ -141,6 +139,9 @@ def explain(
     target: Annotated[
         str | None, typer.Option(help="also name the kernels that are chosen for it")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="with --target: kernel calls, buffers, bytes moved")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Say of every convolution and matrix product whether it becomes popcounts, or why not."""
@@ -149,6 +150,16 @@ def explain(
     from bicompile.targets import find_target
 
     processor = find_target(target) if target is not None else None
+    if plan and processor is None:
+        raise UserError("a plan is for a processor: give --target too (see `bicompile targets`)")
+    if plan and processor is not None:
+        from bicompile import show_plan
+        from bicompile.pipeline import explain_plan
+
+        with show.working(f"planning {model}"):
+            found = explain_plan(model, processor, width=width, sign_of_zero=sign_of_zero)
+        show_plan.plan(found, as_json=json)
+        return
     with show.working(f"explaining {model}"):
         if processor is None:
             explanation = explain_model(model, width=width, sign_of_zero=sign_of_zero)
@@ -283,6 +294,7 @@ def cost(
     show_costs.costs(run, calls, sources, by_kernel=kernels, as_json=json)
 
 
+app.command()(cli_kernels.report)
 app.command()(cli_kernels.compare)
 app.command()(cli_kernels.tune)
 
@@ -322,7 +334,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         # An interrupt inside TVM comes out of it as an error of another kind.
-        status, sentence = (_STOPPED, "") if interrupts else _told(error)
+        status, sentence = (_STOPPED, "") if interrupts else told(error)
         if sentence:
             print(f"bicompile: {sentence}", file=sys.stderr)
     if status == _STOPPED:
@@ -347,26 +359,3 @@ def _count_interrupts() -> list[int]:
 
     signal.signal(signal.SIGINT, note)
     return noted
-
-
-def _told(error: Exception) -> tuple[int, str]:
-    """The exit status and the sentence for an error."""
-    if isinstance(error, UserError):
-        return 2, str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename or "standard output"
-        return 2, f"the disk is full ({where}); free some space and run again"
-    if isinstance(error, OSError) and error.filename is not None:
-        return 2, f"{error.filename}: {error.strerror}; check the path and run again"
-    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
-    package = missing.partition(".")[0]
-    if package in _OF_TRAINING:
-        return 2, (
-            f"this verb needs {package}, which is not installed; "
-            "install it with: pip install 'bicompile[train]'"
-        )
-    first = (str(error).splitlines() or [""])[0]
-    return 70, (
-        f"internal error: {type(error).__name__}: {first}; "
-        "please report it with the output of the same command and --debug"
-    )

@@ -8,6 +8,46 @@ import typer
 from bicompile.errors import UserError
 
 
+def report(
+    artifact: Annotated[Path, typer.Argument(help="artifact folder")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report")],
+    twin: Annotated[
+        Path | None, typer.Option("--float", help="artifact of the float network, to compare with")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="ONNX file that was compiled, to show  [default: the zoo's, if it was]"),
+    ] = None,
+    core: Annotated[
+        list[str] | None,
+        typer.Option(help="core to model, again for more: cortex-a53, cortex-a72, neoverse-n1"),
+    ] = None,
+) -> None:
+    """Write a page on an artifact: layers, cycles, roofline, registers, IR before and after."""
+    from bicompile import show
+    from bicompile.artifact import read_artifact
+    from bicompile.load import load_model
+    from bicompile.reporting.page import PAGE, write_report
+    from bicompile.zoo import PREFIX, traced_model
+
+    read = read_artifact(artifact)
+    other = None if twin is None else read_artifact(twin)
+    from_zoo = traced_model(read) if read.source.startswith(PREFIX) else None
+    source = model or from_zoo
+    with show.working(f"reporting on {artifact}"):
+        ratios = write_report(
+            read,
+            out,
+            twin=other,
+            traced=None if source is None else load_model(source),
+            cores=core or ["cortex-a53"],
+        )
+    print(f"{out / PAGE}: opens in a browser, offline")
+    for name, ratio in ratios.items():
+        cycles = "" if name == "instructions" else "modelled cycles of "
+        print(f"  the float network takes {ratio:.2f} times the {cycles}{name}")
+
+
 def compare(
     what: Annotated[
         list[str],

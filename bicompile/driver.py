@@ -23,10 +23,13 @@ ERRORS = {"NO_SUCH_WIDTH": 1, "NULL_POINTER": 2, "MISALIGNED": 3, "WORKSPACE_TOO
 MEMORY_FUNCTIONS = {
     "memcpy": """
 typedef unsigned char bytes_to_copy __attribute__((vector_size(16), aligned(1)));
+typedef unsigned char line_to_copy __attribute__((vector_size(64), aligned(1)));
 static void *copy(void *restrict, const void *restrict, __SIZE_TYPE__) __asm__("memcpy");
 __attribute__((used, no_builtin)) static void *
 copy(void *restrict to, const void *restrict from, __SIZE_TYPE__ size) {
   __SIZE_TYPE__ i = 0;
+  for (; i + 64 <= size; i += 64)
+    *(line_to_copy *)((char *)to + i) = *(const line_to_copy *)((const char *)from + i);
   for (; i + 16 <= size; i += 16)
     *(bytes_to_copy *)((char *)to + i) = *(const bytes_to_copy *)((const char *)from + i);
   for (; i < size; i++) ((char *)to)[i] = ((const char *)from)[i];
@@ -35,10 +38,13 @@ copy(void *restrict to, const void *restrict from, __SIZE_TYPE__ size) {
 """,
     "memset": """
 typedef unsigned char bytes_to_fill __attribute__((vector_size(16), aligned(1)));
+typedef unsigned char line_to_fill __attribute__((vector_size(64), aligned(1)));
 static void *fill(void *, int, __SIZE_TYPE__) __asm__("memset");
 __attribute__((used, no_builtin)) static void *fill(void *to, int byte, __SIZE_TYPE__ size) {
   const bytes_to_fill bytes = (bytes_to_fill){0} + (unsigned char)byte;
+  const line_to_fill line = (line_to_fill){0} + (unsigned char)byte;
   __SIZE_TYPE__ i = 0;
+  for (; i + 64 <= size; i += 64) *(line_to_fill *)((char *)to + i) = line;
   for (; i + 16 <= size; i += 16) *(bytes_to_fill *)((char *)to + i) = bytes;
   for (; i < size; i++) ((char *)to)[i] = (char)byte;
   return to;

@@ -16,7 +16,9 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from bicompile.convolution import layer_of, name_of
 from bicompile.epilogue_converters import CONVERTERS
 from bicompile.errors import UserError
+from bicompile.float_converters import CONVERTERS as FLOAT_CONVERTERS
 from bicompile.fuse import fuse
+from bicompile.fuse_floats import fuse_floats
 from bicompile.nodes import Nodes
 from bicompile.ops import DOMAIN
 from bicompile.program import Buffer, Call, Program
@@ -33,7 +35,7 @@ def lower(model: onnx.ModelProto) -> Program:
     """
     _check_finite(model.graph)
     with _domain_converters():
-        model = fuse(reorder(model))
+        model = fuse_floats(fuse(reorder(model)))
         known = onnx_frontend._get_convert_map()
         for node in model.graph.node:
             if node.op_type not in known:
@@ -96,7 +98,7 @@ def _domain_converters() -> Iterator[None]:
     """Teach TVM's importer the domain; its table of ops is private, and it ignores domains."""
     original = onnx_frontend._get_convert_map
     standard = {op: _Standard(op, converter) for op, converter in original().items()}
-    onnx_frontend._get_convert_map = lambda: {**standard, **CONVERTERS}
+    onnx_frontend._get_convert_map = lambda: {**standard, **CONVERTERS, **FLOAT_CONVERTERS}
     try:
         yield
     finally:

@@ -17,9 +17,10 @@ class Nodes:
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         self.shapes = {
             value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-            for value in (*graph.input, *graph.value_info)
+            for value in (*graph.input, *graph.value_info, *graph.output)
         }
         self._made_by = {name: node for node in graph.node for name in node.output}
+        self._reader_of = {name: node for node in graph.node for name in node.input}
         self._read = Counter(name for node in graph.node for name in node.input)
         self._read.update(value.name for value in graph.output)
 
@@ -33,6 +34,10 @@ class Nodes:
         if node is None or node.domain != domain or node.op_type not in ops:
             return None
         return node if self._read[name] == 1 else None
+
+    def only_reader(self, name: str) -> onnx.NodeProto | None:
+        """The node that alone reads a value, once."""
+        return self._reader_of.get(name) if self._read[name] == 1 else None
 
     def constant(self, name: str) -> np.ndarray | None:
         """The array of an initializer, or None for any other value."""

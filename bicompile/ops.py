@@ -224,6 +224,44 @@ def QuantizedLinear(  # noqa: N802
     return op.Add(op.Mul(product, scale), bias)
 
 
+@script(_domain, default_opset=op)
+def FloatConv1d(  # noqa: N802
+    x: FLOAT[...],
+    weights: FLOAT[...],
+    group: int,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+) -> FLOAT[...]:
+    """Convolve float32: (N, L, C), (k, C / G, O) → (N, L', O).
+
+    As FloatConv2d with one axis less; `pads` are left and right.
+    """
+    activation = op.Transpose(x, perm=[0, 2, 1])
+    kernel = op.Transpose(weights, perm=[2, 1, 0])
+    y = op.Conv(activation, kernel, group=group, strides=strides, pads=pads, dilations=dilations)
+    return op.Transpose(y, perm=[0, 2, 1])
+
+
+@script(_domain, default_opset=op)
+def FloatConv2d(  # noqa: N802
+    x: FLOAT[...],
+    weights: FLOAT[...],
+    group: int,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+) -> FLOAT[...]:
+    """Convolve float32: (N, H, W, C), (kh, kw, C / G, O) → (N, H', W', O).
+
+    The standard Conv with channels last; G = `group`, `pads` are top, left, bottom, right.
+    """
+    activation = op.Transpose(x, perm=[0, 3, 1, 2])
+    kernel = op.Transpose(weights, perm=[3, 2, 0, 1])
+    y = op.Conv(activation, kernel, group=group, strides=strides, pads=pads, dilations=dilations)
+    return op.Transpose(y, perm=[0, 2, 3, 1])
+
+
 FUNCTIONS = (
     Threshold,
     Unpack,
@@ -235,6 +273,8 @@ FUNCTIONS = (
     DualEpilogue,
     IntegerThreshold,
     QuantizedLinear,
+    FloatConv1d,
+    FloatConv2d,
 )
 
 

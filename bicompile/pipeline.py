@@ -29,6 +29,7 @@ from bicompile.files import atomic_folder
 from bicompile.footprint import Footprint, footprint
 from bicompile.load import load_model
 from bicompile.passes.sign_of_zero import SignOfZero
+from bicompile.planned import Planned, planned
 from bicompile.program import Program
 from bicompile.records import load_records, records_folder, schedules_of, with_records
 from bicompile.rewriting import run_passes
@@ -181,13 +182,28 @@ def explain_kernels(
 
     Raises UserError for what is not accepted, also by a compile.
     """
+    return _scheduled(source, target, width, sign_of_zero)[0].explanation
+
+
+def explain_plan(
+    source: str, target: Target, *, width: int | None = None, sign_of_zero: SignOfZero = "strict"
+) -> Planned:
+    """The kernel calls, buffers and memory of a compile for a target; raises as explain_kernels."""
+    made, branch = _scheduled(source, target, width, sign_of_zero)
+    return planned(made.explanation.model, target.name, made.calls, branch.program, branch.plan)
+
+
+def _scheduled(
+    source: str, target: Target, width: int | None, sign_of_zero: SignOfZero
+) -> tuple[_Width, Branch]:
+    """One width of a model as a compile without options would schedule it."""
     with onnx_file(source, width) as (path, name):
         traced = load_model(path)
     lowered = run_passes(traced, check=False, sign_of_zero=sign_of_zero)
     made = _Width(traced, lowered, explain(name, traced, lowered), None)
     nests = lower_widths({None: lowered})
     (branch,) = branches_of(nests, target.arch)
-    return _named(made, nests[None], branch).explanation
+    return _named(made, nests[None], branch), branch
 
 
 def _named(made: _Width, nests: Program, branch: Branch) -> _Width:

@@ -21,16 +21,20 @@ _TO_CHANNELS_FIRST, _BETWEEN, _TO_ROWS = [0, 3, 1, 2], [0, 2, 1, 3], [0, 2, 1]
 def reorder(model: onnx.ModelProto) -> onnx.ModelProto:
     """Move the order of channels into constants where a transpose is there for that alone.
 
-    A map (N, H, W, C) whose columns become rows of channels c·H + h, binarized for a linear layer:
-    rows then hold channels h·C + c, which are runs of C. And a float layer behind a flattened
-    transpose: it reads what was transposed.
+    A map (N, H, W, C) whose columns become rows of channels c·H + h for a linear layer, binarized
+    for it or not: rows then hold channels h·C + c, which are runs of C. And a float layer behind a
+    flattened transpose: it reads what was transposed.
     """
     reordered = onnx.ModelProto()
     reordered.CopyFrom(model)
     graph = _Graph(reordered.graph)
     for node in list(reordered.graph.node):
         if node.op_type == "BinaryLinear" and node.domain == DOMAIN:
-            graph.reorder_rows(node)
+            binarizer = graph.only_read(node.input[0], *_BINARIZERS)
+            if binarizer is not None and _mixes_channels(binarizer):
+                graph.reorder_rows(node, binarizer)
+        elif node.op_type == "MatMul":
+            graph.reorder_rows(node, node)
         elif node.op_type in ("Gemm", "QuantizedLinear"):
             graph.reorder_flattened(node)
     return reordered
@@ -39,13 +43,15 @@ def reorder(model: onnx.ModelProto) -> onnx.ModelProto:
 class _Graph(Nodes):
     """Finds what stands before a layer, and rewrites it in place."""
 
-    def reorder_rows(self, layer: onnx.NodeProto) -> None:
-        """Let a map become rows by runs of channels, if it becomes a binary layer's rows."""
-        binarizer = self.only_read(layer.input[0], *_BINARIZERS)
-        to_rows = binarizer and self.only_read(binarizer.input[0], "Transpose", domain="")
+    def reorder_rows(self, layer: onnx.NodeProto, reader: onnx.NodeProto) -> None:
+        """Let a map become rows by runs of channels, if it becomes a layer's rows.
+
+        `reader` reads the rows: the layer's binarizer, or a float layer itself.
+        """
+        to_rows = self.only_read(reader.input[0], "Transpose", domain="")
         reshaped = to_rows and self.only_read(to_rows.input[0], "Reshape", domain="")
         first = reshaped and self.only_read(reshaped.input[0], "Transpose", domain="")
-        if binarizer is None or to_rows is None or reshaped is None or first is None:
+        if to_rows is None or reshaped is None or first is None:
             return
         shape = self.shapes.get(first.input[0], ())
         if _permutation(first) != _TO_CHANNELS_FIRST or _permutation(to_rows) != _TO_ROWS:
@@ -54,23 +60,29 @@ class _Graph(Nodes):
             return
         batch, height, width, depth = shape
         rows = (batch, width, depth * height)
-        constants = [self.constant(name) for name in binarizer.input[1:]]
+        constants = [] if reader is layer else [self.constant(name) for name in reader.input[1:]]
         weights = self.constant(layer.input[1])
-        if self.shapes.get(to_rows.output[0]) != rows or not _mixes_channels(binarizer):
+        if self.shapes.get(to_rows.output[0]) != rows or weights is None:
             return
-        if weights is None or any(c is None or c.shape != rows[2:] for c in constants):
+        if any(c is None or c.shape != rows[2:] for c in constants):
+            return
+        if weights.ndim != 2:
             return
         order = np.arange(rows[2]).reshape(depth, height).T.ravel()
         for index, constant in enumerate(constants, start=1):
             assert constant is not None
-            binarizer.input[index] = self._add(binarizer.input[index], constant[order])
-        bits = np.unpackbits(weights, axis=-1, bitorder="little", count=rows[2])
-        packed = np.packbits(bits[:, order], axis=-1, bitorder="little")
-        layer.input[1] = self._add(layer.input[1], packed)
+            reader.input[index] = self._add(reader.input[index], constant[order])
+        if reader is layer:
+            layer.input[1] = self._add(layer.input[1], weights[order])
+        else:
+            bits = np.unpackbits(weights, axis=-1, bitorder="little", count=rows[2])
+            packed = np.packbits(bits[:, order], axis=-1, bitorder="little")
+            layer.input[1] = self._add(layer.input[1], packed)
         _set_permutation(first, _BETWEEN)
-        self._forget(first.output[0], reshaped.output[0])
+        self._note(first.output[0], (batch, width, height, depth))
+        self._note(reshaped.output[0], rows)
         reshaped.input[1] = self._add(reshaped.input[1], np.array(rows, np.int64))
-        binarizer.input[0] = reshaped.output[0]
+        reader.input[0] = reshaped.output[0]
         self.graph.node.remove(to_rows)
 
     def reorder_flattened(self, layer: onnx.NodeProto) -> None:
@@ -103,11 +115,12 @@ class _Graph(Nodes):
         self.tensors[new] = tensor
         return new
 
-    def _forget(self, *names: str) -> None:
-        """Forget the shapes of values that have others now."""
-        kept = [value for value in self.graph.value_info if value.name not in names]
-        del self.graph.value_info[:]
-        self.graph.value_info.extend(kept)
+    def _note(self, name: str, shape: tuple[int, ...]) -> None:
+        """Note the shape of a value that has another one now."""
+        for value in self.graph.value_info:
+            if value.name == name:
+                kind = value.type.tensor_type.elem_type
+                value.CopyFrom(onnx.helper.make_tensor_value_info(name, kind, shape))
 
 
 def _mixes_channels(binarizer: onnx.NodeProto) -> bool:

@@ -7,6 +7,8 @@ from tvm import s_tir, tirx
 from bicompile.schedules.depthwise import summed_in_lanes
 from bicompile.schedules.dual_depthwise import convolved
 from bicompile.schedules.dual_scale import binarized
+from bicompile.schedules.float_layer import convolved as convolved_in_floats
+from bicompile.schedules.float_layer import framed, multiplied
 from bicompile.schedules.fused import inlined
 from bicompile.schedules.kernel import Kernel
 from bicompile.schedules.one_channel import heard
@@ -24,6 +26,9 @@ RULES: dict[str, Rule] = {
     "depthwise": summed_in_lanes,
     "dual_depthwise": convolved,
     "dual_scale": binarized,
+    "float_depthwise": convolved_in_floats,
+    "float_layer": multiplied,
+    "frame": framed,
     "grouped_popcount_gemm": tiled,
     "one_channel": heard,
     "patches": copied_in_runs,

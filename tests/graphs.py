@@ -1,11 +1,11 @@
 """What the tests of passes share: apply a pass to a graph by hand, run both, show both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto, helper
+from onnx import helper
 
 from bicompile.check import session
 from bicompile.ops import DOMAIN, VERSION, function_protos
@@ -117,35 +117,3 @@ def dual_scale(x: str, to: str, axes: str, *, alpha: str = "alpha") -> list[onnx
         node("Add", [f"{to}_b1", f"{to}_scaled"], [f"{to}_sum"]),
         node("Sub", [f"{to}_sum", "theta2"], [to]),
     ]
-
-
-def shown(model: onnx.ModelProto) -> str:
-    """A graph as text: a line for every input, constant and node, with types and decisions."""
-    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
-    types = {value.name: value.type.tensor_type for value in values}
-
-    def typed(name: str) -> str:
-        dims = ",".join(str(dim.dim_value) for dim in types[name].shape.dim)
-        return f"{name}: {TensorProto.DataType.Name(types[name].elem_type).lower()}[{dims}]"
-
-    lines = [f"input {typed(value.name)}" for value in model.graph.input]
-    for tensor in model.graph.initializer:
-        array = onnx.numpy_helper.to_array(tensor)
-        dims = ",".join(map(str, array.shape))
-        kind = TensorProto.DataType.Name(tensor.data_type).lower()
-        lines.append(f"constant {tensor.name}: {kind}[{dims}] = {_numbers(array)}")
-    for node in model.graph.node:
-        op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-        attributes = [
-            f"{attribute.name}={helper.get_attribute_value(attribute)}"
-            for attribute in node.attribute
-        ]
-        lines.append(f"{typed(node.output[0])} = {op}({', '.join([*node.input, *attributes])})")
-        lines += [f"  # {note.key} = {note.value}" for note in node.metadata_props]
-    lines += [f"output {value.name}" for value in model.graph.output]
-    return "\n".join(lines) + "\n"
-
-
-def _numbers(array: np.ndarray, most: int = 12) -> str:
-    said: Sequence[str] = [f"{value:g}" for value in array.ravel()[:most]]
-    return " ".join([*said, "…"] if array.size > most else said)

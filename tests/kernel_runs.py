@@ -1,6 +1,7 @@
 """Runs single kernels: one object for many of them, on any device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,7 @@ from bicompile.artifact import Executable, TensorSpec
 from bicompile.build import build_object
 from bicompile.devices import open_device
 from bicompile.driver import ENTRY
-from bicompile.memory import plan_memory
+from bicompile.memory import Plan, plan_memory
 from bicompile.program import Buffer, Call, Program
 from bicompile.scheduling import schedule_program
 from bicompile.targets import find_target
@@ -50,21 +51,31 @@ def program_of(cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]]) -> P
     return Program(kernels, buffers, constants, calls, "input", "output")
 
 
-def run_kernels(
-    cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]], device: str = "emulator"
-) -> list[np.ndarray]:
-    """Schedule, build and run kernels on their operands; returns each one's result."""
-    target = find_target(TARGETS[device])
+@contextmanager
+def built(
+    cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]], target_name: str = "cortex-a53"
+) -> Iterator[tuple[Executable, Program, Plan]]:
+    """An object that runs every kernel on its operands; no two buffers share their place."""
+    target = find_target(target_name)
     program = schedule_program(program_of(cases), target.arch)
     plan = plan_memory(program, reuse=False)
     spec = TensorSpec("unused", _INPUT.shape)
     with TemporaryDirectory() as folder:
         obj = Path(folder) / "model.o"
         build_object(program, plan, target, obj)
-        executable = Executable(obj, ENTRY, spec, spec, plan.workspace_bytes, target)
-        with open_device(device).load(executable) as loaded:
-            given = np.zeros((1, *_INPUT.shape), np.float32)
-            workspaces = loaded.run(given, keep_workspace=True).workspaces
+        yield Executable(obj, ENTRY, spec, spec, plan.workspace_bytes, target), program, plan
+
+
+def run_kernels(
+    cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]], device: str = "emulator"
+) -> list[np.ndarray]:
+    """Schedule, build and run kernels on their operands; returns each one's result."""
+    given = np.zeros((1, *_INPUT.shape), np.float32)
+    with (
+        built(cases, TARGETS[device]) as (executable, program, plan),
+        open_device(device).load(executable) as loaded,
+    ):
+        workspaces = loaded.run(given, keep_workspace=True).workspaces
     assert workspaces is not None
     results = []
     for index in range(len(cases)):

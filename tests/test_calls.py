@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import networks
+import onnx
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from bicompile.calls import KernelCall, describe_calls, floor, read_calls, units
+from bicompile.calls import KernelCall, describe_calls, float_floor, floor, read_calls, units
 from bicompile.explain import explain, explain_model
 from bicompile.load import load_model
 from bicompile.lower import lower
@@ -71,3 +73,16 @@ def test_a_unit_is_128_products_of_a_sum_begun() -> None:
 def test_the_floor_counts_the_bytes_of_a_sum() -> None:
     assert floor(128, 16, is_float=False) == 16 * 3
     assert floor(400, 16, is_float=True) == 16 * (3 * 50 / 16 + 0.5)
+
+
+def test_the_floor_of_a_float_sum_is_a_multiply_add_for_four_products(tmp_path: Path) -> None:
+    assert float_floor(128, 16) == 16 * 32
+    onnx.save(networks.float_network(), tmp_path / "float.onnx")
+    assert [call.floor for call in calls_of(tmp_path / "float.onnx")] == [6 * 5 / 4]
+
+
+def test_bytes_are_those_of_the_constants_and_of_the_tensors(tmp_path: Path) -> None:
+    onnx.save(networks.float_network(), tmp_path / "float.onnx")
+    (call,) = calls_of(tmp_path / "float.onnx")
+    assert call.constant_bytes == 4 * (6 * 5 + 5)  # weights and bias
+    assert call.moved_bytes == 4 * (6 + 5)

@@ -96,6 +96,22 @@ def test_a_map_becomes_rows_by_runs_of_channels(image: tuple[int, int, int, int]
         np.testing.assert_array_equal(run(after, x), run(before, x))
 
 
+def test_a_map_becomes_rows_by_runs_of_channels_for_a_float_layer_too() -> None:
+    constants = {"rows": np.array([1, 32, 3], np.int64), "weights": floats(1, 32, OUTPUTS)}
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Reshape", ["first", "rows"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["frames"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["frames", "weights"], ["y"], "layer"),
+    ]
+    before = model_of(nodes, constants, (1, 4, 3, 8))
+    after = reorder(before)
+    assert transposes(after) == [[0, 2, 1, 3]]
+    onnx.checker.check_model(after, full_check=True)  # with the shapes that are noted
+    x = floats(0, 1, 4, 3, 8)
+    np.testing.assert_allclose(run(after, x), run(before, x), rtol=1e-5, atol=1e-5)
+
+
 def test_a_scale_of_every_channel_keeps_their_order() -> None:
     before = binary_rows((1, 4, 3, 8), axis=1)
     assert reorder(before) == before

@@ -71,7 +71,7 @@ def registers_of(function: Sequence[Instruction]) -> Registers:
 
 def inner_loops(function: Sequence[Instruction]) -> list[frozenset[int]]:
     """The inner loops of a function, each as the indices of its instructions."""
-    followers = [_followers(function, index) for index in range(len(function))]
+    followers = [followers_of(function, index) for index in range(len(function))]
     return [
         loop
         for loop in _innermost(followers, frozenset(range(len(function))))
@@ -79,7 +79,7 @@ def inner_loops(function: Sequence[Instruction]) -> list[frozenset[int]]:
     ]
 
 
-def _followers(function: Sequence[Instruction], index: int) -> list[int]:
+def followers_of(function: Sequence[Instruction], index: int) -> list[int]:
     """The instructions that may come after one; a call returns, a jump elsewhere does not."""
     instruction = function[index]
     name = instruction.text.partition(" ")[0]

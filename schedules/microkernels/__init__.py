@@ -14,6 +14,7 @@ from bicompile.schedules.microkernels import (
     count_tree,
     dual_depthwise,
     dual_scale,
+    float_gemm,
     one_channel,
     weights,
 )
@@ -21,6 +22,7 @@ from bicompile.schedules.microkernels.choices import Tree, usual
 from bicompile.schedules.microkernels.dual_depthwise import Depthwise
 from bicompile.schedules.microkernels.dual_scale import Binarizer
 from bicompile.schedules.microkernels.epilogue import Epilogue
+from bicompile.schedules.microkernels.float_gemm import FloatGemm
 from bicompile.schedules.microkernels.one_channel import OneChannel
 from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
@@ -32,6 +34,7 @@ __all__ = [
     "Binarizer",
     "Depthwise",
     "Epilogue",
+    "FloatGemm",
     "Microkernel",
     "OneChannel",
     "Shape",
@@ -39,6 +42,7 @@ __all__ = [
     "binarize",
     "convolve_depthwise",
     "convolve_one_channel",
+    "multiply",
     "popcount_gemm",
     "usual",
 ]
@@ -102,3 +106,8 @@ def convolve_depthwise(shape: Depthwise) -> str:
 def convolve_one_channel(shape: OneChannel) -> str:
     """Assembly of a float convolution, a function shape.name: see one_channel."""
     return one_channel.assembly(shape)
+
+
+def multiply(shape: FloatGemm) -> str:
+    """Assembly of a float product, a function shape.name: see float_gemm."""
+    return float_gemm.assembly(shape)

@@ -109,6 +109,11 @@ def load_half(destination: str, pointer: str) -> Instruction:
     return _load(f"ldr d{destination[1:]}, [{pointer}], #8", destination, pointer)
 
 
+def load_single(destination: str, pointer: str) -> Instruction:
+    """Four bytes; the pointer moves past them."""
+    return _load(f"ldr s{destination[1:]}, [{pointer}], #4", destination, pointer)
+
+
 def load_repeated(destination: str, pointer: str, size: int) -> Instruction:
     """`size` bytes (1, 2, 4, 8), repeated to fill a vector; the pointer moves past them."""
     lanes = {1: "16b", 2: "8h", 4: "4s", 8: "2d"}[size]
@@ -116,9 +121,29 @@ def load_repeated(destination: str, pointer: str, size: int) -> Instruction:
     return _load(text, destination, pointer)
 
 
+def load_repeated_at(destination: str, pointer: str) -> Instruction:
+    """Four bytes, repeated to fill a vector."""
+    text = f"ld1r {{{destination}.4s}}, [{pointer}]"
+    return Instruction(text, (pointer,), ((destination, LOAD_LATENCY),), "memory")
+
+
 def _load(text: str, destination: str, pointer: str) -> Instruction:
     writes = ((destination, LOAD_LATENCY), (pointer, INTEGER_LATENCY))
     return Instruction(text, (pointer,), writes, "memory")
+
+
+def load_lanes(destination: str, pointer: str, lanes: int) -> list[Instruction]:
+    """1 to 4 lanes of 32 bits into the first of a vector; the pointer moves past them."""
+    if lanes == 4:
+        return [load(destination, pointer)]
+    if lanes == 1:
+        return [load_single(destination, pointer)]
+    pair = load_half(destination, pointer)
+    if lanes == 2:
+        return [pair]
+    text = f"ld1 {{{destination}.s}}[2], [{pointer}], #4"
+    writes = ((destination, LOAD_LATENCY), (pointer, INTEGER_LATENCY))
+    return [pair, Instruction(text, (destination, pointer), writes, "memory")]
 
 
 def store_pair(first: str, second: str, pointer: str) -> Instruction:

@@ -4,20 +4,13 @@ import numpy as np
 import onnx
 import pytest
 from binary_layer_graphs import CONV1, CONV2, assert_binary, layer, rewritten, weights_of
-from graphs import (
-    SIGN,
-    applied,
-    assert_same,
-    floats,
-    inferred,
-    run,
-    shown,
-)
+from graphs import SIGN, applied, assert_same, floats, inferred, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import binarized, model_of
 from onnx import helper, numpy_helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.binary_layers import binary_layers
 from bicompile.passes.normalise_sign import normalise_sign
 from bicompile.passes.remove_unused import remove_unused
@@ -27,22 +20,24 @@ def test_a_linear_layer_before_and_after(golden: Callable[[str, str], None]) -> 
     before = applied(
         layer("MatMul", (1, 2, 3), weights_of(0, 3, 4), axes=[-1]), normalise_sign, remove_unused
     )
-    golden("binary_layers-linear-before", shown(before))
-    golden("binary_layers-linear-after", shown(applied(before, binary_layers, remove_unused)))
+    golden("binary_layers-linear-before", graph_text(before))
+    golden("binary_layers-linear-after", graph_text(applied(before, binary_layers, remove_unused)))
 
 
 def test_a_padded_convolution_before_and_after(golden: Callable[[str, str], None]) -> None:
     model = layer("Conv", (1, 1, 2, 3), weights_of(0, 2, 1, 3, 3), single=True, pads=[1, 1, 1, 1])
-    golden("binary_layers-conv-before", shown(inferred(model)))
-    golden("binary_layers-conv-after", shown(applied(model, binary_layers, remove_unused)))
+    golden("binary_layers-conv-before", graph_text(inferred(model)))
+    golden("binary_layers-conv-after", graph_text(applied(model, binary_layers, remove_unused)))
 
 
 def test_a_depthwise_layer_with_scales_before_and_after(golden: Callable[[str, str], None]) -> None:
     weights = weights_of(0, 2, 1, 3) * np.array([0.5, -2], np.float32)[:, None, None]
     model = layer("Conv", (1, 2, 4), weights, axes=[2], bias=floats(1, 2), group=2, pads=[1, 1])
     before = applied(model, normalise_sign, remove_unused)
-    golden("binary_layers-depthwise-before", shown(before))
-    golden("binary_layers-depthwise-after", shown(applied(before, binary_layers, remove_unused)))
+    golden("binary_layers-depthwise-before", graph_text(before))
+    golden(
+        "binary_layers-depthwise-after", graph_text(applied(before, binary_layers, remove_unused))
+    )
 
 
 @pytest.mark.parametrize("outputs", [5, 15])

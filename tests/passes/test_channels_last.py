@@ -2,12 +2,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from graphs import applied, assert_same, floats, inferred, ops_of, shown
+from graphs import applied, assert_same, floats, inferred, ops_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import model_of
 from onnx import ModelProto, NodeProto, helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.channels_last import channels_last
 from bicompile.passes.remove_unused import remove_unused
 
@@ -35,8 +36,8 @@ def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = between_transposes(
         nodes, {"k": floats(0, 3, 1), "a": np.full((1, 1), 0.5, np.float32)}
     )
-    golden("channels_last-before", shown(inferred(before)))
-    golden("channels_last-after", shown(moved(before)))
+    golden("channels_last-before", graph_text(inferred(before)))
+    golden("channels_last-after", graph_text(moved(before)))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3, 1), (1, 4), (4,), (1, 3, 4), (1, 1, 1)])

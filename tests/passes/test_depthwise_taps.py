@@ -2,12 +2,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from graphs import applied, assert_same, floats, inferred, ops_of, shown
+from graphs import applied, assert_same, floats, inferred, ops_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import model_of, signs
 from onnx import ModelProto, helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.depthwise_taps import depthwise_taps
 
 
@@ -42,8 +43,8 @@ def depthwise(
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = depthwise(2, 4, 2, pads=(1, 0))
-    golden("depthwise_taps-before", shown(inferred(before)))
-    golden("depthwise_taps-after", shown(applied(before, depthwise_taps)))
+    golden("depthwise_taps-before", graph_text(inferred(before)))
+    golden("depthwise_taps-after", graph_text(applied(before, depthwise_taps)))
 
 
 @settings(max_examples=25)

@@ -5,10 +5,11 @@ import numpy as np
 import onnx
 import pytest
 from binary_layer_graphs import CONV1, CONV2, layer, weights_of
-from graphs import applied, floats, ops_of, run, shown
+from graphs import applied, floats, ops_of, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.binary_layers import binary_layers
 from bicompile.passes.channels_last import channels_last
 from bicompile.passes.dual_scale import dual_scale
@@ -51,8 +52,8 @@ def assert_joined(model: onnx.ModelProto) -> None:
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = binary(linear([2]))
-    golden("dual_scale-before", shown(before))
-    golden("dual_scale-after", shown(joined(before)))
+    golden("dual_scale-before", graph_text(before))
+    golden("dual_scale-after", graph_text(joined(before)))
 
 
 @pytest.mark.parametrize("axes", [[2], [1, 2]], ids=["per frame", "per sample"])

@@ -4,12 +4,13 @@ import numpy as np
 import onnx
 import pytest
 from binary_layer_graphs import weights_of
-from graphs import SIGN, applied, floats, ops_of, run, shown
+from graphs import SIGN, applied, floats, ops_of, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import binarized, model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.binary_layers import binary_layers
 from bicompile.passes.epilogue import epilogue
 from bicompile.passes.normalise_sign import normalise_sign
@@ -54,8 +55,8 @@ def elementwise_left(model: onnx.ModelProto) -> list[str]:
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = binary(chain(["Mul", "Add", "PRelu", "Residual"]))
-    golden("epilogue-before", shown(before))
-    golden("epilogue-after", shown(finished(before)))
+    golden("epilogue-before", graph_text(before))
+    golden("epilogue-after", graph_text(finished(before)))
 
 
 @pytest.mark.parametrize(

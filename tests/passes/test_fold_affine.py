@@ -3,12 +3,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 import pytest
-from graphs import applied, assert_same, decisions, floats, inferred, ops_of, run, shown
+from graphs import applied, assert_same, decisions, floats, inferred, ops_of, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.fold_affine import fold_affine
 
 SHAPE = (1, 3, 2)
@@ -34,8 +35,8 @@ def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     bias = ("Add", per_channel(1, 2, 3))
     norm = [("Mul", per_channel(2, 0, -1)), ("Add", per_channel(0.5, 0, 1))]
     before = chain([("Mul", 3), bias, *norm])
-    golden("fold_affine-before", shown(inferred(before)))
-    golden("fold_affine-after", shown(applied(before, fold_affine)))
+    golden("fold_affine-before", graph_text(inferred(before)))
+    golden("fold_affine-after", graph_text(applied(before, fold_affine)))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphs import applied, assert_same, floats, inferred, ops_of, shown
+from graphs import applied, assert_same, floats, inferred, ops_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.fold_batch_norm import fold_batch_norm
 
 FINITE = st.floats(-4, 4, width=32)
@@ -38,8 +39,8 @@ def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
         3, gamma=[2, -1, 0], beta=[1, 2, 3], mean=[0.5, 0, 4], variance=[4, 1, 9]
     )
     before = normalized((1, 3, 2), parameters, epsilon=0.0)
-    golden("fold_batch_norm-before", shown(inferred(before)))
-    golden("fold_batch_norm-after", shown(applied(before, fold_batch_norm)))
+    golden("fold_batch_norm-before", graph_text(inferred(before)))
+    golden("fold_batch_norm-after", graph_text(applied(before, fold_batch_norm)))
 
 
 @settings(max_examples=40)

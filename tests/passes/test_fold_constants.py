@@ -5,10 +5,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from graphs import applied, assert_same, floats, inferred, ops_of, shown
+from graphs import applied, assert_same, floats, inferred, ops_of
 from networks import model_of
 from onnx import helper, numpy_helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.fold_constants import fold_constants, fold_sizes
 from bicompile.passes.remove_unused import remove_unused
 
@@ -35,8 +36,8 @@ def value(model: onnx.ModelProto, name: str) -> np.ndarray:
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = binarized_in_the_graph()
-    golden("fold_constants-before", shown(inferred(before)))
-    golden("fold_constants-after", shown(applied(before, fold_constants, remove_unused)))
+    golden("fold_constants-before", graph_text(inferred(before)))
+    golden("fold_constants-after", graph_text(applied(before, fold_constants, remove_unused)))
 
 
 def test_weights_that_are_binarized_in_the_graph_become_numbers_of_the_same_name() -> None:

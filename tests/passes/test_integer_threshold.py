@@ -4,12 +4,13 @@ import numpy as np
 import onnx
 import pytest
 from binary_layer_graphs import weights_of
-from graphs import SIGN, applied, floats, ops_of, run, shown
+from graphs import SIGN, applied, floats, ops_of, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import binarized, model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.binary_layers import binary_layers
 from bicompile.passes.integer_threshold import integer_threshold
 from bicompile.passes.normalise_sign import normalise_sign
@@ -64,8 +65,8 @@ NORM = [("Mul", floats(2, N)), ("Add", floats(3, N))]
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = binary(two_layers([("Mul", [0.5, 0.5, -2, 0]), ("Add", [0, 9, 3, 1])], 0.25))
-    golden("integer_threshold-before", shown(before))
-    golden("integer_threshold-after", shown(applied(before, integer_threshold, remove_unused)))
+    golden("integer_threshold-before", graph_text(before))
+    golden("integer_threshold-after", graph_text(applied(before, integer_threshold, remove_unused)))
 
 
 @pytest.mark.parametrize(

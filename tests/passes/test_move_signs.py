@@ -5,10 +5,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from graphs import SIGN, applied, assert_same, floats, inferred, ops_of, shown
+from graphs import SIGN, applied, assert_same, floats, inferred, ops_of
 from networks import binarized, model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.move_signs import move_signs
 from bicompile.passes.normalise_sign import normalise_sign
 from bicompile.passes.remove_unused import remove_unused
@@ -65,8 +66,8 @@ def edges(seed: int) -> np.ndarray:
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = model(("Flatten", ["_"], {}))
-    golden("move_signs-before", shown(inferred(before)))
-    golden("move_signs-after", shown(moved(before)))
+    golden("move_signs-before", graph_text(inferred(before)))
+    golden("move_signs-after", graph_text(moved(before)))
 
 
 MOVES: dict[str, list[Op]] = {

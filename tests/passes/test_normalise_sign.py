@@ -4,12 +4,13 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from graphs import SIGN, applied, assert_same, floats, inferred, ops_of, run, shown
+from graphs import SIGN, applied, assert_same, floats, inferred, ops_of, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.normalise_sign import normalise_sign
 from bicompile.passes.remove_unused import remove_unused
 
@@ -51,8 +52,8 @@ def normalised(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = signed((1, 2, 3), theta=[[0.5], [-1]], alpha=-0.7)
-    golden("normalise_sign-before", shown(inferred(before)))
-    golden("normalise_sign-after", shown(normalised(before)))
+    golden("normalise_sign-before", graph_text(inferred(before)))
+    golden("normalise_sign-after", graph_text(normalised(before)))
 
 
 @settings(max_examples=80)

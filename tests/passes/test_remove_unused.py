@@ -1,10 +1,11 @@
 from collections.abc import Callable
 
 import numpy as np
-from graphs import applied, assert_same, floats, inferred, shown
+from graphs import applied, assert_same, floats, inferred
 from networks import model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.ops import FUNCTIONS
 from bicompile.passes.remove_unused import remove_unused
 
@@ -17,8 +18,8 @@ BEFORE = model_of(NODES, {"used": np.float32(2), "unused": np.float32(3)}, x=(1,
 
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
-    golden("remove_unused-before", shown(inferred(BEFORE)))
-    golden("remove_unused-after", shown(applied(BEFORE, remove_unused)))
+    golden("remove_unused-before", graph_text(inferred(BEFORE)))
+    golden("remove_unused-after", graph_text(applied(BEFORE, remove_unused)))
 
 
 def test_only_what_the_output_needs_is_left() -> None:

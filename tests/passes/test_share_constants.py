@@ -3,10 +3,11 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from graphs import applied, assert_same, floats, inferred, shown
+from graphs import applied, assert_same, floats, inferred
 from networks import model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.share_constants import share_constants
 
 NODES = [
@@ -18,8 +19,8 @@ NODES = [
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = model_of(NODES, {"a": np.float32([1, 2]), "b": np.float32([1, 2])}, x=(1, 2), y=(1, 2))
     after = applied(before, share_constants)
-    golden("share_constants-before", shown(inferred(before)))
-    golden("share_constants-after", shown(after))
+    golden("share_constants-before", graph_text(inferred(before)))
+    golden("share_constants-after", graph_text(after))
     assert_same(before, after, floats(0, 1, 2), tolerance=0)
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from graphs import SIGN, assert_true_shapes, floats, inferred, ops_of, run, shown
+from graphs import SIGN, assert_true_shapes, floats, inferred, ops_of, run
 from networks import model_of, signs
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.graph import ASSUMED
 from bicompile.passes.normalise_sign import normalise_sign
 from bicompile.passes.remove_unused import remove_unused
@@ -37,8 +38,8 @@ def decided(proto: onnx.ModelProto, choice: str) -> onnx.ModelProto:
 
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
-    golden("sign_of_zero-before", shown(inferred(signed(-2))))
-    golden("sign_of_zero-after", shown(decided(signed(-2), "minus")))
+    golden("sign_of_zero-before", graph_text(inferred(signed(-2))))
+    golden("sign_of_zero-after", graph_text(decided(signed(-2), "minus")))
 
 
 @pytest.mark.parametrize("slope", [1.0, -1.0])

@@ -3,10 +3,11 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from graphs import SIGN, applied, assert_same, floats, inferred, ops_of, run, shown
+from graphs import SIGN, applied, assert_same, floats, inferred, ops_of, run
 from networks import model_of
 from onnx import helper
 
+from bicompile.graph_text import graph_text
 from bicompile.passes.remove_unused import remove_unused
 from bicompile.passes.straight_through import straight_through
 
@@ -35,8 +36,8 @@ def dropped(before: onnx.ModelProto) -> onnx.ModelProto:
 
 def test_the_graph_before_and_after(golden: Callable[[str, str], None]) -> None:
     before = model(*QUANTIZED, *CLIPPED, ("Sub", ["q", "c"], "r"), ("Add", ["r", "c"], "y"))
-    golden("straight_through-before", shown(inferred(before)))
-    golden("straight_through-after", shown(dropped(before)))
+    golden("straight_through-before", graph_text(inferred(before)))
+    golden("straight_through-after", graph_text(dropped(before)))
 
 
 @pytest.mark.parametrize(
