@@ -59,4 +59,6 @@ def _fold(node: ir.Node, layer: ir.Node, scale: np.ndarray, build: Builder) -> N
     if not np.isfinite(scaled).all() or vanished.any():
         return
     layer.replace_input_with(1, build.constant("weights", scaled))
-    replace(node, layer.outputs[0])
+    (result,), name = layer.outputs, node.outputs[0].name
+    replace(node, result)
+    result.name = name  # it is the product now, and no longer what it was
