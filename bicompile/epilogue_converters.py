@@ -16,6 +16,7 @@ from bicompile.convolution import Convolution, call, call_many, name_of, reshape
 from bicompile.dual_workloads import Mean, Steps
 from bicompile.fuse import DUAL_DEPTHWISE, EPILOGUES, ONE_CHANNEL, fused_op
 from bicompile.fuse import LAYERS as FUSED_LAYERS
+from bicompile.second_signs import moved
 
 _LANES = 4
 """Floats in a vector: a product is fused with its epilogue where rows of results are whole ones."""
@@ -40,13 +41,17 @@ class _DualScale(onnx_frontend.OnnxOpConverter):
             groups=groups,
             greater=greater,
             mean=mean,
-            same=np.array_equal(*(operand.value.numpy() for operand in inputs[2:])),
+            same=_is_read_from_x(*(operand.value.numpy() for operand in inputs[2:]), greater[1]),
         )
         flat = [reshape(builder, inputs[0], (rows, channels)), *inputs[1:]]
         results = [((2 * rows, row_bytes), "uint8"), ((prod(kept),), "float32")]
         planes, scale = call_many(builder, nest, flat, results, name_of(attributes))
         outputs = reshape(builder, planes, planes_shape), reshape(builder, scale, kept)
         return relax.Tuple(outputs)
+
+
+def _is_read_from_x(shift: np.ndarray, theta2: np.ndarray, greater: bool) -> bool:
+    return np.array_equal(shift, theta2) and moved(shift, greater=greater) is not None
 
 
 def _mean(kept: tuple[int, ...], shape: tuple[int, ...]) -> Mean | None:

@@ -7,15 +7,18 @@ summed.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 from tvm import s_tir, tirx
 
 from bicompile.dual_workloads import MEAN, SAME
+from bicompile.program import Layout
 from bicompile.schedules import microkernels
 from bicompile.schedules.called import call
 from bicompile.schedules.fused import order_sum, vectorize
 from bicompile.schedules.kernel import Kernel
 from bicompile.schedules.microkernels.dual_scale import CHANNELS
 from bicompile.schedules.threshold import pack
+from bicompile.second_signs import moved
 from bicompile.workloads import GREATER, GROUPS
 
 _MOST_JOINED = 8
@@ -57,6 +60,15 @@ def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
         bool(function.attrs[SAME]),
         str(function.attrs[MEAN]) == "row",
     )
-    layouts = {i: lambda constant: np.tile(constant, joined) for i in (1, 2, 3)}
+    layouts: dict[int, Layout] = {i: lambda constant: np.tile(constant, joined) for i in (1, 2, 3)}
+    if shape.same:
+        layouts[2] = lambda shift: np.tile(_moved(shift, greater=second), joined)
     body = call(function, shape.name, function.params)
     return Kernel(body, {shape.name: microkernels.binarize(shape)}, layouts)
+
+
+def _moved(shift: NDArray[np.float32], *, greater: bool) -> NDArray[np.float32]:
+    found = moved(shift, greater=greater)
+    if found is None:
+        raise ValueError("the nest says that its second thresholds can be read from x")
+    return found

@@ -25,14 +25,18 @@ _INPUT = Buffer((4,), "float32")
 
 def result_of(kernel: tirx.PrimFunc) -> Buffer:
     """The buffer that a kernel writes: its last parameter."""
-    kind = kernel.params[-1].ty
-    return Buffer(tuple(int(dim) for dim in kind.shape), str(kind.dtype))
+    return _buffers(kernel, len(kernel.params) - 1)[0]
+
+
+def _buffers(kernel: tirx.PrimFunc, first: int) -> list[Buffer]:
+    kinds = [parameter.ty for parameter in kernel.params[first:]]
+    return [Buffer(tuple(int(dim) for dim in kind.shape), str(kind.dtype)) for kind in kinds]
 
 
 def program_of(cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]]) -> Program:
     """A program that calls every kernel once; operands are constants, results stay readable."""
     kernels = {f"kernel{i}": kernel for i, (kernel, _) in enumerate(cases)}
-    results = {f"result{i}": result_of(kernel) for i, (kernel, _) in enumerate(cases)}
+    results = [_named_results(i, *case) for i, case in enumerate(cases)]
     constants = {
         f"operand{i}_{j}": operand
         for i, (_, operands) in enumerate(cases)
@@ -42,13 +46,22 @@ def program_of(cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]]) -> P
         Call(
             f"kernel{i}",
             tuple(f"operand{i}_{j}" for j in range(len(operands))),
-            (f"result{i}",),
+            tuple(results[i]),
             "",
         )
         for i, (_, operands) in enumerate(cases)
     )
-    buffers = {"input": _INPUT, "output": _INPUT, **results}
+    buffers = {"input": _INPUT, "output": _INPUT}
+    for named in results:
+        buffers |= named
     return Program(kernels, buffers, constants, calls, "input", "output")
+
+
+def _named_results(
+    index: int, kernel: tirx.PrimFunc, operands: Sequence[np.ndarray]
+) -> dict[str, Buffer]:
+    written = _buffers(kernel, len(operands))
+    return {f"result{index}_{j}": buffer for j, buffer in enumerate(written)}
 
 
 @contextmanager
@@ -70,6 +83,13 @@ def run_kernels(
     cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]], device: str = "emulator"
 ) -> list[np.ndarray]:
     """Schedule, build and run kernels on their operands; returns each one's result."""
+    return [results[0] for results in run_for_all_results(cases, device)]
+
+
+def run_for_all_results(
+    cases: Sequence[tuple[tirx.PrimFunc, Sequence[np.ndarray]]], device: str = "emulator"
+) -> list[list[np.ndarray]]:
+    """As run_kernels, of kernels with several results."""
     given = np.zeros((1, *_INPUT.shape), np.float32)
     with (
         built(cases, TARGETS[device]) as (executable, program, plan),
@@ -77,12 +97,13 @@ def run_kernels(
     ):
         workspaces = loaded.run(given, keep_workspace=True).workspaces
     assert workspaces is not None
-    results = []
-    for index in range(len(cases)):
-        buffer, start = program.buffers[f"result{index}"], plan.offsets[f"result{index}"]
+
+    def read(name: str) -> np.ndarray:
+        buffer, start = program.buffers[name], plan.offsets[name]
         found = workspaces[0, start : start + buffer.nbytes]
-        results.append(found.view(buffer.dtype).reshape(buffer.shape))
-    return results
+        return found.view(buffer.dtype).reshape(buffer.shape)
+
+    return [[read(name) for name in _named_results(i, *case)] for i, case in enumerate(cases)]
 
 
 def run_guarded(kernel: tirx.PrimFunc, first: np.ndarray, *others: np.ndarray) -> np.ndarray:

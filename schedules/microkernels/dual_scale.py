@@ -1,16 +1,19 @@
 """Dual-scale binarization in one walk over x: exact AArch64 assembly for one shape.
 
-A step takes 32 channels of four rows, which share the loads of thresholds. b₁ is chosen between
-1 and −1 by a comparison; the rest x − b₁ is compared again, and its distance to the shift added to
-the row's sum. Both comparisons leave a vector of four lanes; eight of those are merged into one by
-SRI, a nibble each, the last first. Of nibble n in lane c then one bit is kept, bit c, so that the
-lanes of a row share no bit: three ADDP add those of four rows, which makes 32 bits a row, in the
-order of the channels. Of b₁ itself, not of its comparison, the sign bits are merged: the comparison
-is overwritten by the choice, and no copy is needed.
+A step takes 32 channels of four rows, which share the loads of thresholds. x is compared with the
+first threshold. Where the second one is the shift, the comparison then chooses between shift + 1
+and shift − 1, both of them moved so that x compares with the choice as the rest x − b₁ does with
+the shift (see second_signs): no rest is computed, and |x − choice| is added to the row's sum. Else
+it chooses b₁, and the rest is compared with the second threshold and its distance to the shift
+added.
+
+Both comparisons leave a vector of four lanes; eight of those are merged into one by SRI, a nibble
+each, the last first. Of nibble n in lane c then one bit is kept, bit c, so that the lanes of a row
+share no bit: three ADDP add those of four rows, which makes 32 bits a row, in the order of the
+channels.
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,31 +25,30 @@ from bicompile.schedules.microkernels.instructions import (
     floating,
     integer,
     load_pair_at,
-    store_lane,
+    offset,
     store_lanes,
-    vector,
 )
 from bicompile.schedules.microkernels.list_scheduler import in_two_stages, schedule
+from bicompile.schedules.microkernels.packing import added, compared, kept_bits, merged, packed
 
 ROWS = 4
 CHANNELS = 32
 """What a step takes: rows of this many channels."""
 
 REGISTERS = """\
-v0 1, v1 −1, v2 −3 −2 −1 0, v3 bit c of every nibble in lane c
-v4-v7    b₁ of each of 4 rows, a nibble for four channels; v8-v11 the same of b₂
-v12-v15  sums of each row
-v16-v31  values
+v0 1, v1 −1, v2 bit c of every nibble in lane c
+v3-v6    bits of b₁ of each of 4 rows, a nibble for four channels; v7-v10 the same of b₂
+v11-v14  sums of each row
+v15-v31  values
 x0 rows, x1 thresholds, x2 shifts, x3 second thresholds; x6-x9 rows to come; x10-x12 as x1-x3 to
-come; x13-x14 planes, x15 bytes of a row of bits; x5 scales; x16 tiles left, x17 steps left"""
+come; x13-x14 planes, x15 from a row of bits to the next, x4 from a tile's last to the first of the
+next step; x5 scales; x16 tiles left, x17 steps left"""
 
-_ONE, _MINUS, _SHIFTS, _KEPT = "v0", "v1", "v2", "v3"
-_BITS, _BITS2, _SUMS = ("v4", "v5", "v6", "v7"), ("v8", "v9", "v10", "v11"), range(12, 16)
-_VALUES = [f"v{n}" for n in range(16, 32)]
+_ONE, _MINUS, _KEPT = "v0", "v1", "v2"
+_BITS, _BITS2, _SUMS = ("v3", "v4", "v5", "v6"), ("v7", "v8", "v9", "v10"), range(11, 15)
+_VALUES = [f"v{n}" for n in range(15, 32)]
 _VECTORS = CHANNELS // 4
 _STEP_BYTES = 4 * CHANNELS
-
-Kind = Callable[..., Instruction]
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,7 @@ def assembly(shape: Binarizer) -> str:
     lines += [
         "fmov v0.4s, #1.0",
         "fmov v1.4s, #-1.0",
-        "mov x10, #0x100000000",
-        "mov x11, #2",
-        "movk x11, #3, lsl #32",
-        "mov v2.d[0], x10",
-        "mov v2.d[1], x11",
-        "mov w12, #0x1111",
-        "movk w12, #0x1111, lsl #16",
-        "dup v3.4s, w12",
-        "ushl v3.4s, v3.4s, v2.4s",
-        "movi v16.4s, #3",
-        "sub v2.4s, v2.4s, v16.4s",
+        *kept_bits(_KEPT, "w12"),
         "mov x13, x4",
         "mov x14, x4",
         *(step.text for step in add_constant("x14", shape.rows * shape.row_bytes)),
@@ -128,10 +120,9 @@ def _tiles(shape: Binarizer, rows: int, tiles: int) -> list[str]:
     loop, steps = f".L{shape.name}_{rows}_tiles", shape.channels // CHANNELS
     lines = [f"mov x16, #{tiles}", f"{loop}:"] if tiles > 1 else []
     for row in range(rows):
-        pointer = f"x{6 + row}"
-        lines += [f"mov {pointer}, x0"]
-        lines += [step.text for step in add_constant(pointer, row * 4 * shape.channels)]
+        lines += offset(f"x{6 + row}", "x0", row * 4 * shape.channels)
     lines += [step.text for step in add_constant("x0", rows * 4 * shape.channels)]
+    lines += [f"mov x4, #{CHANNELS // 8 - (rows - 1) * shape.row_bytes}"]
     lines += ["mov x10, x1", "mov x11, x2"] + ([] if shape.same else ["mov x12, x3"])
     if shape.per_row:
         lines += [f"movi v{n}.4s, #0" for n in _SUMS[:rows]]
@@ -161,17 +152,26 @@ def _step(shape: Binarizer, rows: int) -> list[Instruction]:
 
     for pair in reversed(range(_VECTORS // 2)):
         thresholds, shifts = loaded("x10", pair), loaded("x11", pair)
-        thresholds2 = shifts if shape.same else loaded("x12", pair)
+        others = _choices(program, shifts, free) if shape.same else loaded("x12", pair)
         for row in range(rows):
             values = loaded(f"x{6 + row}", pair)
             for half in (1, 0):
-                operands = thresholds[half], shifts[half], thresholds2[half]
+                operands = thresholds[half], shifts[half], others[half]
                 _four(program, shape, row, 2 * pair + half, values[half], operands, free)
             free.extend(values)
-        free.extend(dict.fromkeys([*thresholds, *shifts, *thresholds2]))
+        free.extend([*thresholds, *shifts, *others])
     for plane, pointer in ((_BITS, "x13"), (_BITS2, "x14")):
-        _pack(program, plane[:rows], pointer, free, inverted=plane is _BITS, shape=shape)
+        program += packed(plane[:rows], _KEPT, free, pointer, by="x15", last_by="x4")
     return program
+
+
+def _choices(program: list[Instruction], shifts: list[str], free: deque[str]) -> list[str]:
+    """What shift + 1 is in; shift − 1 takes the place of the shift."""
+    above = [free.popleft() for _ in shifts]
+    for shift, other in zip(shifts, above, strict=True):
+        program.append(floating("fadd {}.4s, {}.4s, {}.4s", other, shift, _ONE))
+        program.append(floating("fadd {}.4s, {}.4s, {}.4s", shift, shift, _MINUS))
+    return above
 
 
 def _four(
@@ -183,78 +183,42 @@ def _four(
     operands: tuple[str, str, str],
     free: deque[str],
 ) -> None:
-    """Four channels of a row: merge their bits as nibble `index`, add |rest − shift|."""
-    threshold, shift, threshold2 = operands
-    is_last = index == _VECTORS - 1
-    merge = f"sri {{}}.4s, {{}}.4s, #{4 * (_VECTORS - 1 - index)}"
-    sign = _BITS[row] if is_last else free.popleft()
-    program.append(_compared(sign, x, threshold, greater=shape.greater[0]))
-    program.append(accumulating("bsl {}.16b, {}.16b, {}.16b", sign, _ONE, _MINUS))
-    if not is_last:
-        program.append(accumulating(merge, _BITS[row], sign))
-    program.append(floating("fsub {}.4s, {}.4s, {}.4s", x, x, sign))
-    if not is_last:
-        free.append(sign)
-    bit = _BITS2[row] if is_last else free.popleft()
-    program.append(_compared(bit, x, threshold2, greater=shape.greater[1]))
-    if not is_last:
-        program.append(accumulating(merge, _BITS2[row], bit))
+    """Four channels of a row: merge their bits as nibble `index`, add the distance to its row."""
+    threshold, shift, other = operands
+    to = _VECTORS - 1 - index
+    choice = free.popleft()
+    if to == 0:
+        program.append(compared(_BITS[row], x, threshold, greater=shape.greater[0]))
+    program.append(compared(choice, x, threshold, greater=shape.greater[0]))
+    if to > 0:
+        program.append(merged(_BITS[row], choice, to))
+    above, below = (other, shift) if shape.same else (_ONE, _MINUS)
+    program.append(accumulating("bsl {}.16b, {}.16b, {}.16b", choice, above, below))
+    if not shape.same:
+        program.append(floating("fsub {}.4s, {}.4s, {}.4s", x, x, choice))
+    threshold2, centre = (choice, choice) if shape.same else (other, shift)
+    bit = free.popleft() if to > 0 else _BITS2[row]
+    program.append(compared(bit, x, threshold2, greater=shape.greater[1]))
+    if to > 0:
+        program.append(merged(_BITS2[row], bit, to))
         free.append(bit)
-    program.append(floating("fabd {}.4s, {}.4s, {}.4s", x, x, shift))
+    program.append(floating("fabd {}.4s, {}.4s, {}.4s", x, x, centre))
+    free.append(choice)
     total = f"v{_SUMS[row]}"
     program.append(floating("fadd {}.4s, {}.4s, {}.4s", total, total, x))
-
-
-def _compared(into: str, x: str, threshold: str, *, greater: bool) -> Instruction:
-    sides = (x, threshold) if greater else (threshold, x)
-    return floating("fcmge {}.4s, {}.4s, {}.4s", into, *sides)
-
-
-def _pack(
-    program: list[Instruction],
-    plane: tuple[str, ...],
-    pointer: str,
-    free: deque[str],
-    *,
-    inverted: bool,
-    shape: Binarizer,
-) -> None:
-    """Keep a bit of every nibble, add the lanes of every row, and store 32 bits for each."""
-    kept = tuple(free.popleft() for _ in plane)
-    for bits, value in zip(plane, kept, strict=True):
-        if inverted:  # sign bits are the highest of a nibble, and set for −1
-            program.append(vector("ushl {}.4s, {}.4s, {}.4s", value, bits, _SHIFTS))
-            program.append(vector("bic {}.16b, {}.16b, {}.16b", value, _KEPT, value))
-        else:
-            program.append(vector("and {}.16b, {}.16b, {}.16b", value, bits, _KEPT))
-    total = _added(program, kept, "addp {}.4s, {}.4s, {}.4s", vector)
-    for row in range(len(plane)):
-        program.append(store_lane(total, row, pointer, "x15"))
-    program += add_constant(pointer, 4 - len(plane) * shape.row_bytes)
-
-
-def _added(program: list[Instruction], rows: tuple[str, ...], text: str, kind: Kind) -> str:
-    """Add the four lanes of up to four registers: lane r of the result is that of row r."""
-    first, second = rows[0], rows[min(1, len(rows) - 1)]
-    third, fourth = rows[min(2, len(rows) - 1)], rows[-1]
-    if len(rows) > 2:
-        program.append(kind(text, third, third, fourth))
-    program.append(kind(text, first, first, second))
-    program.append(kind(text, first, first, third if len(rows) > 2 else first))
-    return first
 
 
 def _means(shape: Binarizer, rows: int) -> list[Instruction]:
     """Divide every row's sum, or the sum of all, and store it."""
     program: list[Instruction] = []
     text = "faddp {}.4s, {}.4s, {}.4s"
-    total = _added(program, tuple(f"v{n}" for n in _SUMS[:rows]), text, floating)
+    total = added(program, tuple(f"v{n}" for n in _SUMS[:rows]), text, floating)
     count = shape.channels
     if not shape.per_row:
         program.append(floating(text, total, total, total))
         program.append(floating(text, total, total, total))
         count *= shape.rows
-    divisor = "v16"
+    divisor = _VALUES[0]
     bits = int(np.float32(count).view(np.uint32))
     program += [
         integer(f"mov w17, #{bits & 0xFFFF}", "x17"),

@@ -216,5 +216,12 @@ def add_constant(register: str, value: int) -> list[Instruction]:
     ]
 
 
+def offset(register: str, base: str, value: int) -> list[str]:
+    """register = base + value, as text; 0 ≤ value < 2^24."""
+    if value < 1 << 12:
+        return [f"add {register}, {base}, #{value}"]
+    return [f"mov {register}, {base}", *(step.text for step in add_constant(register, value))]
+
+
 def _q(register: str) -> str:
     return register.replace("v", "q")

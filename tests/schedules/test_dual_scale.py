@@ -1,0 +1,112 @@
+"""Dual-scale binarization, bit for bit, where x lies on its thresholds."""
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from kernel_runs import run_for_all_results
+
+from bicompile.dual_workloads import Mean, dual_scale
+from bicompile.second_signs import moved
+from bicompile.workloads import GREATER
+
+ONE = np.float32(1)
+SPECIAL = np.array([0, -0.0, 1, -1, 1e-45, -1e-45, 1e6], np.float32)
+MEANS: tuple[Mean, ...] = ("row", "all")
+DIRECTIONS = [(True, True), (True, False), (False, True), (False, False)]
+
+
+def near(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every value itself, or a float next to it."""
+    beside = rng.choice(np.array([-np.inf, np.inf], np.float32), values.shape)
+    return np.where(rng.random(values.shape) < 0.4, values, np.nextafter(values, beside))
+
+
+def on_thresholds(theta: np.ndarray, shift: np.ndarray, rows: int, seed: int) -> np.ndarray:
+    """x next to where a sign turns, or anything."""
+    rng = np.random.default_rng(seed)
+    kinds = [near(np.tile(at, (rows, 1)), rng) for at in (theta, shift + ONE, shift - ONE)]
+    kinds += [rng.choice(SPECIAL, (rows, len(theta)))]
+    kinds += [rng.standard_normal((rows, len(theta)), np.float32)]
+    return np.choose(rng.integers(0, len(kinds), (rows, len(theta))), kinds)
+
+
+def compared(x: np.ndarray, threshold: np.ndarray, greater: bool) -> np.ndarray:
+    return x >= threshold if greater else x <= threshold
+
+
+def thresholds(seed: int, channels: int) -> np.ndarray:
+    """Those of a first sign, of a second that is the shift, and of another second."""
+    spread = np.array([[0.3], [0.03], [0.3]])
+    return (np.random.default_rng(seed).standard_normal((3, channels)) * spread).astype(np.float32)
+
+
+def meaning(
+    x: np.ndarray,
+    theta: np.ndarray,
+    shift: np.ndarray,
+    theta2: np.ndarray,
+    greater: tuple[bool, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Planes of bits and the mean of every row."""
+    first = compared(x, theta, greater[0])
+    rest = x - np.where(first, ONE, -ONE)
+    both = np.concatenate([first, compared(rest, theta2, greater[1])])
+    means = np.abs(rest.astype(np.float64) - shift).mean(axis=1)
+    return np.packbits(both, axis=-1, bitorder="little"), means
+
+
+@pytest.mark.parametrize("device", ["emulator", "host"])
+@settings(max_examples=2, deadline=None, phases=[Phase.generate])
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 8)), min_size=4, max_size=4),
+    seed=st.integers(0),
+)
+def test_both_planes_are_exact_beside_their_thresholds(
+    device: str, shapes: list[tuple[int, int]], seed: int
+) -> None:
+    cases = []
+    for index, (rows, steps) in enumerate(shapes):
+        size, greater = (rows, 32 * steps), DIRECTIONS[index]
+        theta, shift, theta2 = thresholds(seed + index, 32 * steps)
+        for same, second in ((True, shift), (False, theta2)):
+            x = on_thresholds(theta, second, rows, seed + index)
+            nests = [dual_scale(*size, greater=greater, mean=mean, same=same) for mean in MEANS]
+            cases += [(nest, (x, theta, shift, second)) for nest in nests]
+    for (nest, (x, theta, shift, second)), (bits, scale) in zip(
+        cases, run_for_all_results(cases, device), strict=True
+    ):
+        greater = tuple(map(bool, nest.attrs[GREATER]))
+        expected, means = meaning(x, theta, shift, second, greater)
+        np.testing.assert_array_equal(bits, expected)
+        np.testing.assert_allclose(scale, means if len(scale) == len(x) else means.mean(), 1e-5)
+
+
+def test_what_is_no_number_or_infinite_sets_the_bits_that_comparisons_do() -> None:
+    theta, shift, _ = thresholds(0, 32)
+    x = np.resize(np.array([np.nan, np.inf, -np.inf], np.float32), (1, 32))
+    nest = dual_scale(1, 32, greater=(True, False), mean="row", same=True)
+    ((bits, _),) = run_for_all_results([(nest, (x, theta, shift, shift))])
+    expected, _ = meaning(x, theta, shift, shift, (True, False))
+    np.testing.assert_array_equal(bits, expected)
+
+
+@pytest.mark.parametrize("greater", [True, False])
+def test_moved_thresholds_decide_of_x_what_the_rest_decides(greater: bool) -> None:
+    shifts = np.random.default_rng(0).standard_normal(1000).astype(np.float32) / 16
+    found = moved(shifts, greater=greater)
+    assert found is not None
+    np.testing.assert_allclose(found, shifts, atol=2**-23)
+    for sign in (ONE, -ONE):
+        x = found + sign
+        for _ in range(4):
+            x = np.nextafter(x, np.float32(-np.inf))
+        for _ in range(9):
+            decided = compared(x, found + sign, greater)
+            np.testing.assert_array_equal(decided, compared(x - sign, shifts, greater))
+            x = np.nextafter(x, np.float32(np.inf))
+
+
+@pytest.mark.parametrize("shift", [1.0, np.inf, np.nan, 2.0**24])
+def test_a_threshold_that_no_move_serves_is_not_moved(shift: float) -> None:
+    assert moved(np.array([0, shift], np.float32), greater=True) is None
