@@ -41,7 +41,7 @@ class _DualScale(onnx_frontend.OnnxOpConverter):
             groups=groups,
             greater=greater,
             mean=mean,
-            same=_is_read_from_x(*(operand.value.numpy() for operand in inputs[2:]), greater[1]),
+            same=_is_read_from_x(*inputs[2:], greater=greater[1]),
         )
         flat = [reshape(builder, inputs[0], (rows, channels)), *inputs[1:]]
         results = [((2 * rows, row_bytes), "uint8"), ((prod(kept),), "float32")]
@@ -50,8 +50,12 @@ class _DualScale(onnx_frontend.OnnxOpConverter):
         return relax.Tuple(outputs)
 
 
-def _is_read_from_x(shift: np.ndarray, theta2: np.ndarray, greater: bool) -> bool:
-    return np.array_equal(shift, theta2) and moved(shift, greater=greater) is not None
+def _is_read_from_x(shift: Any, theta2: Any, *, greater: bool) -> bool:
+    """Whether x itself tells the second sign: see second_signs."""
+    values = shift.value.numpy()
+    return (
+        np.array_equal(values, theta2.value.numpy()) and moved(values, greater=greater) is not None
+    )
 
 
 def _mean(kept: tuple[int, ...], shape: tuple[int, ...]) -> Mean | None:
