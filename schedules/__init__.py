@@ -15,7 +15,7 @@ from bicompile.schedules.one_channel import heard
 from bicompile.schedules.patches import copied_in_runs
 from bicompile.schedules.popcount_epilogue import finished
 from bicompile.schedules.popcount_gemm import counted, tiled
-from bicompile.schedules.threshold import packed_by_eight
+from bicompile.schedules.threshold import packed_by_bytes
 
 KIND = "bicompile.kind"
 
@@ -34,7 +34,7 @@ RULES: dict[str, Rule] = {
     "patches": copied_in_runs,
     "popcount_epilogue": finished,
     "popcount_gemm": counted,
-    "threshold": packed_by_eight,
+    "threshold": packed_by_bytes,
 }
 """The rule for a nest by its kind; float kernels have none."""
 

@@ -16,7 +16,7 @@ from bicompile.schedules import microkernels
 from bicompile.schedules.called import call
 from bicompile.schedules.fused import order_sum, vectorize
 from bicompile.schedules.kernel import Kernel
-from bicompile.schedules.microkernels.dual_scale import CHANNELS
+from bicompile.schedules.microkernels.packing import CHANNELS
 from bicompile.schedules.threshold import pack
 from bicompile.second_signs import moved
 from bicompile.workloads import GREATER, GROUPS

@@ -1,29 +1,62 @@
-"""Threshold and pack: eight compares become one byte.
+"""Threshold and pack: compares become bits.
 
-The intrinsic compares eight channels, keeps one bit of each lane where the comparison holds, and
+On aarch64 the nest becomes one call of a microkernel (see microkernels.threshold) where rows, or
+several of them as one, are whole steps of it. Elsewhere eight compares become one byte. The
+intrinsic compares eight channels, keeps one bit of each lane where the comparison holds, and
 adds the lanes: they share no bit, so the sum is their union.
 """
 
 from functools import cache
 
+import numpy as np
 from tvm import s_tir, tirx
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
+from bicompile.program import Layout
+from bicompile.schedules import microkernels
+from bicompile.schedules.called import call
 from bicompile.schedules.intrinsics import sum_of_distinct_bits
+from bicompile.schedules.kernel import Kernel
+from bicompile.schedules.microkernels.packing import CHANNELS
 from bicompile.workloads import GREATER, GROUPS, bit
 
 _LANES = (16, 8)
 
 
-def packed_by_eight(function: tirx.PrimFunc, _arch: str) -> s_tir.Schedule:
-    """Tensorize bytes; where channels do not fill whole bytes the nest stays as it is.
+def packed_by_bytes(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
+    """Call a microkernel, or tensorize bytes.
 
-    A byte a channel is no packing: sixteen channels are compared at once.
+    Where channels do not fill whole bytes the nest stays as it is. A byte a channel is no packing:
+    sixteen channels are compared at once.
     """
+    joined = _joined_rows(function) if arch == "aarch64" else None
+    if joined is not None:
+        return _called(function, joined)
     schedule = s_tir.Schedule(function)
     pack(schedule, "pack", function, greater=bool(function.attrs[GREATER]))
     return schedule
+
+
+def _joined_rows(function: tirx.PrimFunc) -> int | None:
+    """How many rows the microkernel takes as one; None where it cannot take the nest."""
+    rows, channels = (int(dim) for dim in function.params[0].ty.shape)
+    if channels // int(function.attrs[GROUPS]) % 8:
+        return None
+    return next((n for n in (1, 2, 4) if rows % n == 0 and n * channels % CHANNELS == 0), None)
+
+
+def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
+    x = function.params[0].ty
+    rows, channels = (int(dim) for dim in x.shape)
+    shape = microkernels.Packer(
+        rows // joined, channels * joined, bool(function.attrs[GREATER]), str(x.dtype)
+    )
+    layouts: dict[int, Layout] = {}
+    if joined > 1:
+        layouts[1] = lambda thresholds: np.tile(thresholds, joined)
+    body = call(function, shape.name, function.params)
+    return Kernel(body, {shape.name: microkernels.pack(shape)}, layouts)
 
 
 def pack(schedule: s_tir.Schedule, name: str, function: tirx.PrimFunc, *, greater: bool) -> None:

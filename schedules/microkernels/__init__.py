@@ -16,6 +16,7 @@ from bicompile.schedules.microkernels import (
     dual_scale,
     float_gemm,
     one_channel,
+    threshold,
     weights,
 )
 from bicompile.schedules.microkernels.choices import Tree, usual
@@ -25,6 +26,7 @@ from bicompile.schedules.microkernels.epilogue import Epilogue
 from bicompile.schedules.microkernels.float_gemm import FloatGemm
 from bicompile.schedules.microkernels.one_channel import OneChannel
 from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
+from bicompile.schedules.microkernels.threshold import Packer
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
 
 __all__ = [
@@ -37,12 +39,14 @@ __all__ = [
     "FloatGemm",
     "Microkernel",
     "OneChannel",
+    "Packer",
     "Shape",
     "Tree",
     "binarize",
     "convolve_depthwise",
     "convolve_one_channel",
     "multiply",
+    "pack",
     "popcount_gemm",
     "usual",
 ]
@@ -96,6 +100,11 @@ def popcount_gemm(shape: Shape) -> Microkernel:
 def binarize(shape: Binarizer) -> str:
     """Assembly of dual-scale binarization, a function shape.name: see dual_scale."""
     return dual_scale.assembly(shape)
+
+
+def pack(shape: Packer) -> str:
+    """Assembly of threshold and pack, a function shape.name: see threshold."""
+    return threshold.assembly(shape)
 
 
 def convolve_depthwise(shape: Depthwise) -> str:

@@ -28,12 +28,20 @@ from bicompile.schedules.microkernels.instructions import (
     offset,
     store_lanes,
 )
-from bicompile.schedules.microkernels.list_scheduler import in_two_stages, schedule
-from bicompile.schedules.microkernels.packing import added, compared, kept_bits, merged, packed
+from bicompile.schedules.microkernels.list_scheduler import schedule
+from bicompile.schedules.microkernels.packing import (
+    CHANNELS,
+    added,
+    compared,
+    function,
+    in_steps,
+    kept_bits,
+    merged,
+    packed,
+)
 
 ROWS = 4
-CHANNELS = 32
-"""What a step takes: rows of this many channels."""
+"""What a step takes, with 32 channels of each."""
 
 REGISTERS = """\
 v0 1, v1 −1, v2 bit c of every nibble in lane c
@@ -91,7 +99,7 @@ def assembly(shape: Binarizer) -> str:
     lines += [
         "fmov v0.4s, #1.0",
         "fmov v1.4s, #-1.0",
-        *kept_bits(_KEPT, "w12"),
+        *kept_bits(_KEPT, _BITS[:3]),
         "mov x13, x4",
         "mov x14, x4",
         *(step.text for step in add_constant("x14", shape.rows * shape.row_bytes)),
@@ -107,12 +115,7 @@ def assembly(shape: Binarizer) -> str:
         lines += _lines(_scheduled(_means(shape, ROWS)))
     lines += [f"ldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
     lines += ["ldp d8, d9, [sp], #64", "ret"]
-    about = "\n".join(f"// {line}" for line in REGISTERS.splitlines())
-    body = "\n".join(line if line.endswith(":") else f"\t{line}" for line in lines)
-    return (
-        f"{about}\n\t.text\n\t.p2align 4\n\t.type {name}, %function\n{name}:\n{body}\n"
-        f"\t.size {name}, . - {name}\n"
-    )
+    return function(name, REGISTERS, lines)
 
 
 def _tiles(shape: Binarizer, rows: int, tiles: int) -> list[str]:
@@ -126,12 +129,7 @@ def _tiles(shape: Binarizer, rows: int, tiles: int) -> list[str]:
     lines += ["mov x10, x1", "mov x11, x2"] + ([] if shape.same else ["mov x12, x3"])
     if shape.per_row:
         lines += [f"movi v{n}.4s, #0" for n in _SUMS[:rows]]
-    stages = in_two_stages(_step(shape, rows), last="sri")
-    lines += _lines(stages.start)
-    if steps > 1:
-        lines += [f"mov x17, #{steps - 1}", f"{loop}_steps:", "subs x17, x17, #1"]
-        lines += [*_lines(stages.loop), f"b.ne {loop}_steps"]
-    lines += _lines(stages.finish)
+    lines += in_steps(f"{loop}_steps", _step(shape, rows), steps)
     for pointer in ("x13", "x14"):
         lines += [step.text for step in add_constant(pointer, (rows - 1) * shape.row_bytes)]
     if shape.per_row:

@@ -5,6 +5,7 @@ in-order core (Cortex-A53 and A55 class), as far as known: they order instructio
 else depends on them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,6 +92,15 @@ def load_pair_at(first: str, second: str, pointer: str, offset: int, after: int 
         "memory",
         2,
     )
+
+
+def load_four(registers: Sequence[str], pointer: str, by: str) -> Instruction:
+    """Four vectors that lie side by side, into neighbours; the pointer moves by a register."""
+    names = ", ".join(f"{register}.4s" for register in registers)
+    writes = tuple((register, LOAD_LATENCY) for register in registers)
+    moved = (pointer, INTEGER_LATENCY)
+    text = f"ld1 {{{names}}}, [{pointer}], {by}"
+    return Instruction(text, (pointer, by), (*writes, moved), "memory", 4)
 
 
 def load(destination: str, pointer: str) -> Instruction:

@@ -15,22 +15,30 @@ from bicompile.schedules.microkernels.instructions import (
     store_lane,
     vector,
 )
+from bicompile.schedules.microkernels.list_scheduler import in_two_stages
+
+CHANNELS = 32
+"""What a step packs of every row."""
 
 Kind = Callable[..., Instruction]
 
 
-def kept_bits(register: str, scratch: str) -> list[str]:
-    """The constant that keeps bit c of every nibble in lane c."""
-    lines = [f"mov {scratch}, #0x1111", f"movk {scratch}, #0x1111, lsl #16"]
-    lines += [f"dup {register}.4s, {scratch}"]
-    for lane in range(1, 4):
-        lines += [f"lsl {scratch}, {scratch}, #1", f"mov {register}.s[{lane}], {scratch}"]
-    return lines
+def kept_bits(register: str, others: Sequence[str]) -> list[str]:
+    """The constant that keeps bit c of every nibble in lane c; three other vectors are used up."""
+    second, third, fourth = others
+    lines = [f"movi {v}.16b, #{0x11 << c}" for c, v in enumerate((register, *others))]
+    lines += [f"zip1 {register}.4s, {register}.4s, {second}.4s"]
+    lines += [f"zip1 {third}.4s, {third}.4s, {fourth}.4s"]
+    return [*lines, f"zip1 {register}.2d, {register}.2d, {third}.2d"]
 
 
-def compared(into: str, x: str, threshold: str, *, greater: bool) -> Instruction:
-    """x ≥ threshold, or x ≤ threshold, of four floats."""
+def compared(
+    into: str, x: str, threshold: str, *, greater: bool, dtype: str = "float32"
+) -> Instruction:
+    """x ≥ threshold, or x ≤ threshold, of four float32 or int32."""
     sides = (x, threshold) if greater else (threshold, x)
+    if dtype == "int32":
+        return vector("cmge {}.4s, {}.4s, {}.4s", into, *sides)
     return floating("fcmge {}.4s, {}.4s, {}.4s", into, *sides)
 
 
@@ -67,3 +75,23 @@ def added(program: list[Instruction], rows: Sequence[str], text: str, kind: Kind
     program.append(kind(text, first, first, second))
     program.append(kind(text, first, first, third if len(rows) > 2 else first))
     return first
+
+
+def in_steps(label: str, step: Sequence[Instruction], times: int) -> list[str]:
+    """A loop over steps, of which two overlap; it counts in x17."""
+    stages = in_two_stages(step, last="sri")
+    lines = [instruction.text for instruction in stages.start]
+    if times > 1:
+        lines += [f"mov x17, #{times - 1}", f"{label}:", "subs x17, x17, #1"]
+        lines += [*(instruction.text for instruction in stages.loop), f"b.ne {label}"]
+    return lines + [instruction.text for instruction in stages.finish]
+
+
+def function(name: str, registers: str, lines: Sequence[str]) -> str:
+    """A local function in assembly, and above it what its registers hold."""
+    about = "\n".join(f"// {line}" for line in registers.splitlines())
+    body = "\n".join(line if line.endswith(":") else f"\t{line}" for line in lines)
+    return (
+        f"{about}\n\t.text\n\t.p2align 4\n\t.type {name}, %function\n{name}:\n{body}\n"
+        f"\t.size {name}, . - {name}\n"
+    )

@@ -78,6 +78,18 @@ def test_ties_signed_zeros_infinities_and_nan_compare_like_numpy(
     )
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_integers_compare_and_pack_like_numpy(device: str) -> None:
+    ends = np.iinfo(np.int32)
+    values = np.array([ends.min, ends.min + 1, -1, 0, 1, ends.max], np.int32)
+    random = np.random.default_rng(0)
+    shapes = [(1, 32), (5, 64), (6, 16), (12, 8), (3, 7), (9, 96)]
+    operands = [(random.choice(values, shape), random.choice(values, shape[1])) for shape in shapes]
+    cases = [(threshold(*x.shape, greater=True, dtype="int32"), (x, t)) for x, t in operands]
+    for (x, theta), found in zip(operands, run_kernels(cases, device), strict=True):
+        np.testing.assert_array_equal(found, expected(x, theta, greater=True), str(x.shape))
+
+
 @pytest.mark.parametrize("channels", [1, 7, 9, 20])
 def test_bits_after_the_last_channel_are_clear(channels: int) -> None:
     x, theta = np.ones((5, channels), np.float32), np.zeros(channels, np.float32)
