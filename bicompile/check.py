@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime
 from onnx import TensorProto
 
@@ -17,7 +18,7 @@ TOLERANCE = 1e-4
 _SMALLEST_INPUTS = 0.01
 """The check inputs' smallest magnitude by their largest: so small may all outputs of one be."""
 
-_INPUTS = 6
+_INPUTS = 12
 _SILENT = 4
 _COMPARISONS = {
     (DOMAIN, "Threshold"),
@@ -116,6 +117,7 @@ def check_pass(name: str, before: Observed, after: Observed) -> None:
         if difference <= TOLERANCE:
             continue
         if not before.is_near_threshold(index):
+            _refuse_infinite(before.model, before.inputs[index], name, index)
             node = first_difference(before.model, after.model, before.inputs[index])
             raise _disagreement(name, node, f"output {output}", index, difference)
         is_crossed = True
@@ -124,9 +126,27 @@ def check_pass(name: str, before: Observed, after: Observed) -> None:
     for value, parted in _parted(before.model, after.model, before.inputs).items():
         if 2 * len(parted) > len(before.inputs):
             index, difference = parted[0]
+            _refuse_infinite(before.model, before.inputs[index], name, index)
             node = _described(_computed(before.model)[value])
             kind = "output" if value == output else "its value"
             raise _disagreement(name, node, f"{kind} {value}", index, difference)
+
+
+def _refuse_infinite(model: onnx.ModelProto, x: np.ndarray, name: str, index: int) -> None:
+    """Raise UserError where a node makes an infinite number, or none, of an ordinary input.
+
+    Passes move factors and sums, which changes what comes of those and of nothing else.
+    """
+    nodes = _computed(model)
+    values = _run(session(_with_outputs(model, list(nodes)), "the model"), "the model", x)
+    for node, value in zip(nodes.values(), values, strict=True):
+        is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        if is_float and not np.isfinite(value).all():
+            raise UserError(
+                f"node {_described(node)} computes an infinite number, or none, on check "
+                f"input {index}, so that pass {name} cannot keep what the model computes; export "
+                "it so that it stays finite there (is a divisor or a variance 0?)"
+            )
 
 
 def _disagreement(name: str, node: str, value: str, index: int, difference: float) -> UserError:

@@ -141,6 +141,18 @@ def test_nan_and_infinity_that_were_there_before_pass() -> None:
         compare("nothing", steps(0.5, gain=bad), steps(0.5, gain=bad), ones())
 
 
+def test_a_difference_behind_an_infinite_number_names_the_node_that_made_it() -> None:
+    constants = {"none": np.float32([0, 1]), "weights": np.ones((2, 1), np.float32)}
+    nodes = [
+        helper.make_node("Div", ["x", "none"], ["divided"], "divide"),
+        helper.make_node("MatMul", ["divided", "weights"], ["y"], "product"),
+    ]
+    before = model_of(nodes, constants, x=(1, 2), y=(1, 1))
+    after = changed(before, "weights", [[-1], [1]])
+    with pytest.raises(UserError, match=r"node divide \(Div\) computes an infinite number"):
+        compare("wrong", before, after, check_inputs(before))
+
+
 def test_a_sign_op_counts_as_a_threshold_at_zero() -> None:
     def model(shift: float) -> onnx.ModelProto:
         nodes = [

@@ -21,7 +21,7 @@ def assert_right(graph: RandomGraph, folder: Path) -> None:
     onnx.save(graph.model, folder / "model.onnx")
     traced = load_model(folder / "model.onnx")
     lowered = run_passes(traced, check=True, sign_of_zero=graph.sign_of_zero)
-    inputs = graph.inputs(4)
+    inputs = graph.inputs(12)
     expected, found = observe(graph.meant, inputs), observe(lowered, inputs)
     if graph.exact:
         for one, other in zip(expected.outputs, found.outputs, strict=True):
