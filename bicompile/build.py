@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from elftools.elf.elffile import ELFFile
 
-from bicompile import toolchain
+from bicompile import mathematics, toolchain
 from bicompile.branches import Branch
 from bicompile.codegen import emit_assembly
 from bicompile.driver import ENTRY, MEMORY_FUNCTIONS, constant_offsets, driver_source
@@ -43,7 +43,8 @@ def build_branches(branches: Sequence[Branch], target: Target, out: Path) -> Non
         folder = Path(name)
         assembly = "\n".join([emit_assembly(kernels, target), *microkernels.values()])
         called = [name for name in MEMORY_FUNCTIONS if re.search(rf"\b{name}\b", assembly)]
-        (folder / "driver.c").write_text(driver_source(branches, called))
+        driver = driver_source(branches, called, mathematics.called_by(assembly))
+        (folder / "driver.c").write_text(driver)
         toolchain.compile_c(folder / "driver.c", folder / "driver.s", target)
         (folder / "constants.bin").write_bytes(_constant_table(constants))
         text = "\n".join(
@@ -118,8 +119,8 @@ def _check_freestanding(obj: Path) -> None:
         ]
     if undefined:
         raise UserError(
-            f"the model needs {', '.join(undefined)}, which a freestanding object does not have; "
-            "remove the layers that compute it (softmax, sigmoid, …) from the exported graph"
+            f"the model needs {', '.join(undefined)} of the mathematical functions, and an object "
+            f"has {', '.join(mathematics.FUNCTIONS)}; export it without the layers that need more"
         )
     if writable:
         raise RuntimeError(f"the object has writable sections: {', '.join(writable)}")

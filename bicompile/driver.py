@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from bicompile import mathematics
 from bicompile.artifact import TensorSpec
 from bicompile.branches import Branch
 from bicompile.memory import ALIGNMENT, align
@@ -65,10 +66,15 @@ def constant_offsets(constants: Mapping[str, np.ndarray]) -> tuple[dict[str, int
     return offsets, align(end)
 
 
-def driver_source(branches: Sequence[Branch], memory_functions: Collection[str]) -> str:
+def driver_source(
+    branches: Sequence[Branch],
+    memory_functions: Collection[str],
+    mathematical_functions: Collection[str] = (),
+) -> str:
     """The entries as C: a function a branch, with a line a call; buffers lie in the workspace.
 
-    `memory_functions` names those of MEMORY_FUNCTIONS that kernels call.
+    `memory_functions` names those of MEMORY_FUNCTIONS that kernels call, `mathematical_functions`
+    those of mathematics.FUNCTIONS.
     """
     constants, _ = constant_offsets(
         {k: v for b in branches for k, v in b.program.constants.items()}
@@ -87,6 +93,7 @@ def driver_source(branches: Sequence[Branch], memory_functions: Collection[str])
             "#pragma GCC visibility pop",
             # Before the entry, so that a kernel's call does not depend on the entry's length.
             *(MEMORY_FUNCTIONS[name] for name in sorted(memory_functions)),
+            mathematics.source(mathematical_functions),
             *(line for branch in branches for line in _run(branch, constants)),
             f"void {ENTRY}({takes}) {{",
             *_choice(branches),

@@ -118,16 +118,21 @@ def build(model: onnx.ModelProto, out: Path) -> None:
     build_object(program, plan_memory(program), A53, out)
 
 
-@pytest.mark.parametrize(("op", "symbol"), [("Softmax", "expf"), ("Erf", "erff")])
+@pytest.mark.parametrize(("op", "symbol"), [("Sin", "sinf"), ("Cos", "cosf")])
 def test_a_function_that_only_libm_has_is_told_by_name(
     op: str, symbol: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError) as caught:
         build(networks.float_network(op), tmp_path / "model.o")
     assert str(caught.value) == (
-        f"the model needs {symbol}, which a freestanding object does not have; remove the layers "
-        "that compute it (softmax, sigmoid, …) from the exported graph"
+        f"the model needs {symbol} of the mathematical functions, and an object has expf, logf, "
+        "erff, powf; export it without the layers that need more"
     )
+
+
+@pytest.mark.parametrize("op", ["Softmax", "Sigmoid", "Tanh", "Erf", "Gelu", "LogSoftmax"])
+def test_a_model_that_ends_with_a_function_needs_no_libm(op: str, tmp_path: Path) -> None:
+    build(networks.float_network(op), tmp_path / "model.o")
 
 
 def test_a_model_that_fills_and_copies_much_needs_no_libc(tmp_path: Path) -> None:
