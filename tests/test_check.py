@@ -84,6 +84,16 @@ def test_rounding_noise_that_is_all_that_is_left_of_a_sum_passes() -> None:
         compare("clumsy", model(0), model(1e-5), inputs)
 
 
+def test_noise_that_is_all_that_is_left_on_every_input_passes_and_more_does_not() -> None:
+    weights = np.float32([[0.1], [0.3], [-0.4]])
+    node = helper.make_node("MatMul", ["x", "weights"], ["y"], "product")
+    before = model_of([node], {"weights": weights}, x=(1, 3), y=(1, 1))
+    inputs = [np.full((1, 3), 10.0**i, np.float32) for i in range(4)]
+    compare("reorder", before, changed(before, "weights", weights + np.float32(1e-8)), inputs)
+    with pytest.raises(UserError, match="differs by"):
+        compare("wrong", before, changed(before, "weights", weights + np.float32(1e-6)), inputs)
+
+
 def test_a_sign_that_turns_at_its_threshold_is_tolerated_on_one_input() -> None:
     inputs = ones()
     inputs[1] = np.float32([[1, 2, 3, 0.5]])
