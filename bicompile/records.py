@@ -5,8 +5,11 @@ wrote them.
 """
 
 import dataclasses
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -231,6 +234,21 @@ def read_about(folder: Path) -> Mapping[str, str] | None:
             "again into another folder"
         )
     return fields
+
+
+@contextmanager
+def written_alone(folder: Path) -> Iterator[None]:
+    """While this holds, another process that wants to write the folder's records is refused."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(
+            f"{folder} is being written by another tuning: wait for it, or choose another folder"
+        ) from error
+    finally:
+        os.close(number)
 
 
 def write_about(folder: Path, unit: str, source: str) -> None:

@@ -34,7 +34,7 @@ class Target:
         return f"{self.arch}-unknown-linux-gnu"
 
 
-_ARM64 = (
+_KNOWN = (
     Target(
         "cortex-a53",
         "aarch64",
@@ -68,6 +68,7 @@ _ARM64 = (
         "servers (Graviton2, Altra)",
     ),
     Target("armv8-a", "aarch64", "generic", ("+neon",), "cortex-a53", "any 64-bit Arm processor"),
+    Target("x86-64-v3", "x86_64", "x86-64-v3", (), None, "PCs since 2013: AVX2, no AVX-512"),
 )
 
 
@@ -88,12 +89,12 @@ def _host() -> Target:
 
 def all_targets() -> tuple[Target, ...]:
     """Every known target, the host last."""
-    return (*_ARM64, _host())
+    return (*_KNOWN, _host())
 
 
 def find_target(name: str) -> Target:
     """The target called `name`; raises UserError naming the known ones and the nearest."""
-    known = {target.name: target for target in _ARM64}
+    known = {target.name: target for target in _KNOWN}
     if name == "host":
         return _host()
     if name in known:

@@ -17,8 +17,8 @@ from bicompile.program import Buffer, Call, Program
 from bicompile.scheduling import schedule_program
 from bicompile.targets import find_target
 
-TARGETS = {"emulator": "cortex-a53", "qemu": "cortex-a53", "host": "host"}
-"""A target for every device."""
+TARGETS = {"emulator": "cortex-a53", "qemu": "cortex-a53", "host": "host", "avx2": "x86-64-v3"}
+"""A target for every device; `avx2` is the host without what it may have beyond that."""
 
 _INPUT = Buffer((4,), "float32")
 
@@ -93,7 +93,7 @@ def run_for_all_results(
     given = np.zeros((1, *_INPUT.shape), np.float32)
     with (
         built(cases, TARGETS[device]) as (executable, program, plan),
-        open_device(device).load(executable) as loaded,
+        open_device("host" if device == "avx2" else device).load(executable) as loaded,
     ):
         workspaces = loaded.run(given, keep_workspace=True).workspaces
     assert workspaces is not None

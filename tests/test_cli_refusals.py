@@ -111,7 +111,7 @@ def test_an_unknown_target_names_the_nearest_and_is_told_at_once(tmp_path: Path)
     refused(
         Ended(done.returncode, "", done.stderr),
         "unknown target 'cortexa53': known targets are cortex-a53, cortex-a72, cortex-a76, "
-        "neoverse-n1, armv8-a, host; did you mean cortex-a53?",
+        "neoverse-n1, armv8-a, x86-64-v3, host; did you mean cortex-a53?",
     )
 
 

@@ -23,6 +23,23 @@ from bicompile.devices import (
     check_inputs,
 )
 from bicompile.errors import UserError
+from bicompile.targets import Target, machine_arch
+
+_NEEDS = {"x86-64-v3": {"avx2", "bmi2", "fma"}}
+"""Of a target's processor, what Linux calls the features that not every machine has."""
+
+
+def runs_here(target: Target) -> bool:
+    """Whether this machine can run what is built for a target."""
+    return target.arch == machine_arch() and not _missing(target)
+
+
+def _missing(target: Target) -> set[str]:
+    """Features of the target that this machine does not have, as far as it tells."""
+    needed, told = _NEEDS.get(target.cpu, set()), Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if needed and told.is_file() else []
+    has = next((line for line in lines if line.startswith("flags")), None)
+    return needed - set(has.split()) if has is not None else set()
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:
@@ -42,6 +59,11 @@ class Host:
             raise UserError(
                 f"{executable.object} was built for {target.name} ({target.arch}), this machine "
                 f"is {machine.arch}; run it on the emulator, or compile with --target host"
+            )
+        if missing := _missing(target):
+            raise UserError(
+                f"{executable.object} was built for {target.name}, and this machine has "
+                f"no {', '.join(sorted(missing))}; compile with --target host"
             )
         return HostProgram(executable)
 

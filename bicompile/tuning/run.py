@@ -19,7 +19,7 @@ from bicompile.load import load_model
 from bicompile.lower import lower
 from bicompile.passes.sign_of_zero import SignOfZero
 from bicompile.product import Product, product_program
-from bicompile.records import Records, open_database, tunable_kernels, write_about
+from bicompile.records import Records, open_database, tunable_kernels, write_about, written_alone
 from bicompile.rewriting import run_passes
 from bicompile.schedules.decisions import to_json
 from bicompile.targets import Target
@@ -118,12 +118,13 @@ def tune_kernels(
     """
     meter = open_meter(device, target)
     write_about(folder, meter.unit, meter.source)
-    records = Records(folder, meter.unit, meter.source, open_database(folder))
-    jobs = make_jobs({name: kernel.nest for name, kernel in kernels.items()}, target, trials)
-    with _shown(jobs, meter.unit) as changed:
-        tuner = Tuner(jobs, target, records, meter, changed)
-        with _stopped_gently(tuner):
-            tuner.run()
+    with written_alone(folder):
+        records = Records(folder, meter.unit, meter.source, open_database(folder))
+        jobs = make_jobs({name: kernel.nest for name, kernel in kernels.items()}, target, trials)
+        with _shown(jobs, meter.unit) as changed:
+            tuner = Tuner(jobs, target, records, meter, changed)
+            with _stopped_gently(tuner):
+                tuner.run()
     if tuner.stopped:
         raise KeyboardInterrupt
     return Result(folder, meter.unit, meter.source, [_row(job, kernels) for job in jobs])

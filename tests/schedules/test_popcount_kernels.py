@@ -4,10 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_runs import run_guarded, run_kernels
 
+from bicompile.targets import machine_arch
 from bicompile.workloads import popcount_gemm
 
 LANE_BITS = 31 * 8 * 16  # of one result, after which the 8-bit lanes are folded
-DEVICES = ("emulator", "host")
+DEVICES = (
+    "emulator",
+    "host",
+    pytest.param("avx2", marks=pytest.mark.skipif(machine_arch() != "x86_64", reason="not x86")),
+)
 Case = tuple[int, int, np.ndarray, np.ndarray]
 
 
@@ -66,6 +71,18 @@ def test_lanes_never_overflow_when_all_bits_differ(device: str, vectors: int) ->
     bits = 128 * vectors
     most = with_ones(vectors, bits, bits - 8, bits - 16, bits - 127)
     check([(most, with_ones(vectors, 0, bits))], device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_rows_of_any_bits_count_at_the_edges_of_lanes(device: str) -> None:
+    cases = []
+    for bits in (1, 240, 247, 248, 249, 255, 256, 257, LANE_BITS, LANE_BITS + 1):
+        vectors = -(-bits // 128)
+        a, w = with_ones(vectors, bits, bits - 1, 0), with_ones(vectors, 0, bits)
+        nest = popcount_gemm(len(a), len(w), 16 * vectors, used_bytes=-(-bits // 8))
+        cases.append((nest, (a, w)))
+    for (_, (a, w)), found in zip(cases, run_kernels(cases, device), strict=True):
+        np.testing.assert_array_equal(found, expected(a, w), str(a.shape))
 
 
 def test_all_bits_differ_across_three_folds() -> None:

@@ -8,7 +8,7 @@ import pytest
 from command_line import Run, refused
 from conftest import A53
 
-from bicompile.records import ABOUT, TRIALS, WORKLOADS, open_records
+from bicompile.records import ABOUT, TRIALS, WORKLOADS, open_records, written_alone
 from bicompile.schedules.decisions import decide
 from bicompile.targets import find_target
 from bicompile.tuning.bench import Bench
@@ -170,6 +170,17 @@ def test_tuning_into_records_of_another_unit_is_refused(
         f"{records} holds modelled cycles (the in-order model",
         "choose another folder",
     )
+
+
+def test_two_tunings_do_not_write_one_folder_at_once(
+    bicompile: Run, records: Path, keyword_onnx: Path
+) -> None:
+    before = (records / TRIALS).read_text()
+    options = ("--target", "cortex-a53", "--records", records, "--trials", "1000")
+    with written_alone(records):
+        ended = bicompile("tune", keyword_onnx, *options)
+    refused(ended, f"{records} is being written by another tuning")
+    assert (records / TRIALS).read_text() == before
 
 
 def test_a_model_without_a_binary_layer_is_refused(bicompile: Run, tmp_path: Path) -> None:
