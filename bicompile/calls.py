@@ -21,7 +21,7 @@ UNIT = 128
 """Binary multiply-accumulates of a unit: what two vectors of 128 bits hold."""
 
 _BINARIZES = ("dual_scale", "threshold")
-_PRODUCTS = ("popcount_gemm", "popcount_epilogue", "grouped_popcount_gemm")
+_PRODUCTS = ("popcount_gemm", "popcount_epilogue", "popcount_conv", "grouped_popcount_gemm")
 _FLOAT_LAYERS = ("float_layer", "float_depthwise")
 
 

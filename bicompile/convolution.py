@@ -10,6 +10,7 @@ from tvm import relax, tirx
 
 from bicompile import workloads
 from bicompile.ops import unpack_bits
+from bicompile.schedules.popcount_conv import reads_image
 
 VECTOR_BYTES = 16
 """What a popcount GEMM reads at once: its rows are a multiple of this, their ends clear."""
@@ -144,37 +145,26 @@ class Convolution:
         """Bytes of what one position sees of one group."""
         return prod(self.kernel) * int(self.weights.shape[3])
 
-    def operands(self, builder: Any, bits: Any, name: str) -> tuple[Any, np.ndarray]:
-        """Both sides of the product, rows padded to whole vectors: patches and filters."""
-        outputs, used = len(self.weights), self.used_bytes
-        row_bytes = -(-used // VECTOR_BYTES) * VECTOR_BYTES
-        padded = np.zeros((outputs, row_bytes), np.uint8)
-        padded[:, :used] = self.weights.reshape(outputs, used)
-        return self._patches(builder, bits, row_bytes, name), padded
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of a popcount GEMM: whole vectors."""
+        return -(-self.used_bytes // VECTOR_BYTES) * VECTOR_BYTES
 
-    def popcounts(self, builder: Any, bits: Any, name: str) -> Any:
-        """Differing bits between every patch and every filter: (N·H'·W', O) int32."""
-        operand, weights = self.operands(builder, bits, name)
-        outputs, row_bytes = weights.shape
-        if self.group == 1:
-            nest = workloads.popcount_gemm(
-                self.rows, outputs, row_bytes, used_bytes=self.used_bytes
-            )
-        else:
-            nest = workloads.grouped_popcount_gemm(
-                self.group, self.rows, outputs // self.group, row_bytes
-            )
-        inputs = [operand, relax.const(weights)]
-        return call(builder, nest, inputs, (self.rows, outputs), "int32", name)
+    @property
+    def filters(self) -> np.ndarray:
+        """The weights as rows: (O, row_bytes) bits."""
+        padded = np.zeros((len(self.weights), self.row_bytes), np.uint8)
+        padded[:, : self.used_bytes] = self.weights.reshape(len(self.weights), -1)
+        return padded
 
-    def _patches(self, builder: Any, bits: Any, row_bytes: int, name: str) -> Any:
-        """Rows of what each position sees, group after group: (G·N·H'·W', row_bytes) bits."""
-        batch, height, width, pixel_bytes = self.image
-        shape = (self.group * self.rows, row_bytes)
+    def patches(self) -> tirx.PrimFunc | None:
+        """The nest that lays out what each position sees; None where an image is its own rows."""
+        _, height, width, pixel_bytes = self.image
         sees_itself = self.kernel == (1, 1) and self.output == (height, width)
-        if sees_itself and shape == (self.rows, pixel_bytes) and not any(self.pads):
-            return reshape(builder, bits, shape)
-        nest = workloads.patches(
+        is_row = (self.group, self.row_bytes) == (1, pixel_bytes)
+        if sees_itself and is_row and not any(self.pads):
+            return None
+        return workloads.patches(
             self.image,
             self.kernel,
             self.output,
@@ -182,10 +172,47 @@ class Convolution:
             strides=self.strides,
             pads=self.pads,
             dilations=self.dilations,
-            row_bytes=row_bytes,
+            row_bytes=self.row_bytes,
         )
+
+    def gathered(self, planes: int = 0) -> tirx.PrimFunc | None:
+        """The patches, where a kernel is to read the image instead and lay out none.
+
+        With `planes` it has an epilogue, which takes planes of one image.
+        """
+        patches = self.patches() if self.group == 1 else None
+        if patches is None or (planes and self.image[0] != planes):
+            return None
+        return patches if reads_image(patches, len(self.weights)) else None
+
+    def popcounts(self, builder: Any, bits: Any, name: str) -> Any:
+        """Differing bits between every patch and every filter: (N·H'·W', O) int32."""
+        outputs = len(self.weights)
+        patches = self.gathered()
+        if patches is not None:
+            nest = workloads.popcount_conv(patches, outputs, used_bytes=self.used_bytes)
+        elif self.group == 1:
+            nest = workloads.popcount_gemm(
+                self.rows, outputs, self.row_bytes, used_bytes=self.used_bytes
+            )
+        else:
+            nest = workloads.grouped_popcount_gemm(
+                self.group, self.rows, outputs // self.group, self.row_bytes
+            )
+        inputs = [self.operand(builder, bits, patches, name), relax.const(self.filters)]
+        return call(builder, nest, inputs, (self.rows, outputs), "int32", name)
+
+    def operand(self, builder: Any, bits: Any, gathered: tirx.PrimFunc | None, name: str) -> Any:
+        """The image's bits where a kernel gathers them, else patches: (G·N·H'·W', row_bytes)."""
+        batch, height, width, pixel_bytes = self.image
         pixels = reshape(builder, bits, (batch * height, width * pixel_bytes))
-        return call(builder, nest, [pixels], shape, "uint8", name)
+        shape = (self.group * self.rows, self.row_bytes)
+        if gathered is not None:
+            return pixels
+        patches = self.patches()
+        if patches is None:
+            return reshape(builder, bits, shape)
+        return call(builder, patches, [pixels], shape, "uint8", name)
 
     def _depthwise(self, builder: Any, bits: Any, name: str) -> Any:
         output = (*self.output, len(self.weights))

@@ -10,7 +10,18 @@ from typing import Any, Literal
 from tvm import te, tirx
 from tvm.script import tirx as T
 
-from bicompile.workloads import GREATER, GROUPS, KIND, OPAQUE, USED_BYTES, WINDOW, bit
+from bicompile.workloads import (
+    GREATER,
+    GROUPS,
+    KIND,
+    OPAQUE,
+    USED_BYTES,
+    WINDOW,
+    bit,
+    conv_nest,
+    differing,
+    rows_of,
+)
 
 Mean = Literal["row", "all", "channel"]
 """What a mean takes in: the channels of a row, everything, or the rows of a channel."""
@@ -147,22 +158,25 @@ def popcount_epilogue(
     planes: int,
     products: int | None,
     steps: Steps,
+    patches: tirx.PrimFunc | None = None,
 ) -> tirx.PrimFunc:
     """Binary products and what follows: (planes·rows, row_bytes) bits, (N, row_bytes) → (rows, N).
 
     With p the differing bits of a row and an output's weights, a = products − 2·p, float32; of two
     planes a = a₁ + scale·a₂. Then a·multiplier + shift, max(a, slope·a), + residual, as far as
     `steps` has them. `products` of None are an operand, (rows, N) int32. Operands in order: rows,
-    weights, products, scale, multiplier, shift, slope, residual.
+    weights, products, scale, multiplier, shift, slope, residual. With `patches`, a nest that lays
+    out the rows, its operand, the bits of an image, takes their place (see popcount_conv).
     """
 
     def operand(name: str, *shape: int, dtype: str = "float32") -> Any:
         return te.placeholder(shape, dtype, name)
 
-    a, w = (
-        operand("rows", planes * rows, row_bytes, dtype="uint8"),
-        operand("weights", n, row_bytes, dtype="uint8"),
-    )
+    if patches is None:
+        seen = a = operand("rows", planes * rows, row_bytes, dtype="uint8")
+    else:
+        seen, a = rows_of(patches)
+    w = operand("weights", n, row_bytes, dtype="uint8")
     table = [] if products is not None else [operand("products", rows, n, dtype="int32")]
     scale = [operand("scale", steps.scale)] if steps.scale else []
     multiplier = [operand("multiplier", n)] if steps.multiplier else []
@@ -172,7 +186,7 @@ def popcount_epilogue(
     k = te.reduce_axis((0, row_bytes), "k")
     count = te.compute(
         (planes * rows, n),
-        lambda i, j: te.sum(tirx.popcount(a[i, k] ^ w[j, k]).astype("int32"), axis=k),
+        lambda i, j: differing(a[i, k], w[j, k], k),
         "count",
     )
 
@@ -196,13 +210,13 @@ def popcount_epilogue(
         return total
 
     y = te.compute((rows, n), result, "epilogue")
-    operands = [a, w, *table, *scale, *multiplier, *shift, *slope, *residual]
+    operands = [seen, w, *table, *scale, *multiplier, *shift, *slope, *residual]
     nest = te.create_prim_func([*operands, y])
     attributes = {KIND: "popcount_epilogue", "op_pattern": OPAQUE, USED_BYTES: used_bytes}
     attributes |= {PLANES: planes} | ({} if products is None else {PRODUCTS: products})
     for key, value in attributes.items():
         nest = nest.with_attr(key, value)
-    return nest
+    return nest if patches is None else conv_nest(nest, patches, used_bytes)
 
 
 ROWS_OF_CHANNELS = ("theta", "move", "theta2", "multiplier", "shift")

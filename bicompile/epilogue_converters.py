@@ -140,7 +140,7 @@ class _Fused(onnx_frontend.OnnxOpConverter):
             accumulator = layer.dot(builder, bits, shape, name)
             return _epilogue(builder, accumulator, inputs[2:], cls.planes)
         rows, outputs = layer.rows // cls.planes, len(weights)
-        patches, filters = layer.operands(builder, bits, name)
+        patches, filters = layer.gathered(cls.planes), layer.filters
         products = layer.products()
         nest = dual_workloads.popcount_epilogue(
             rows,
@@ -150,11 +150,12 @@ class _Fused(onnx_frontend.OnnxOpConverter):
             planes=cls.planes,
             products=None if products.ndim else int(products),
             steps=steps,
+            patches=patches,
         )
         if products.ndim:
             every = np.broadcast_to(products, (layer.image[0] // cls.planes, *products.shape[1:]))
             operands.insert(0, (every, (rows, outputs)))
-        given = [patches, relax.const(filters)]
+        given = [layer.operand(builder, bits, patches, name), relax.const(filters)]
         given += [_reshaped(builder, value, wanted) for value, wanted in operands]
         y = call(builder, nest, given, (rows, outputs), "float32", name)
         return reshape(builder, y, result)

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tvm import tirx
 
 from bicompile.dual_workloads import PADS, PLANES, PRODUCTS, RESIDUAL, ROWS_OF_CHANNELS
-from bicompile.workloads import GREATER, GROUPS, KIND, WINDOW
+from bicompile.workloads import GREATER, GROUPS, IMAGE, KERNEL, KIND, OUTPUT, WINDOW
 
 Float = np.ndarray | np.float32
 
@@ -144,7 +144,7 @@ def _popcount_epilogue(
 ) -> tuple[np.ndarray, np.ndarray]:
     names = [parameter.name for parameter in kernel.params]
     given = dict(zip(names, operands, strict=False))
-    counts = _differing(given["rows"], given["weights"])
+    counts = _differing(*operands[:2])
     products = given.get("products", kernel.attrs.get(PRODUCTS))
     planes = np.split(counts, int(kernel.attrs[PLANES]))
     dots = [(np.asarray(products, np.int64) - 2 * plane).astype(np.float32) for plane in planes]
@@ -156,6 +156,30 @@ def _popcount_epilogue(
         given.get("slope", np.float32(1)),
         given.get("residual", np.float32(0)),
     )
+
+
+def patches_of(kernel: tirx.PrimFunc, bits: np.ndarray) -> np.ndarray:
+    """What every position of a popcount_conv sees: bits of its image → (M, kh·kw·B) bits."""
+    (height, width, pixel), (kh, kw) = (map(int, kernel.attrs[IMAGE][1:]), kernel.attrs[KERNEL])
+    sh, sw, top, left, dh, dw = (int(number) for number in kernel.attrs[WINDOW])
+    out_height, out_width = (int(size) for size in kernel.attrs[OUTPUT])
+    image = bits.reshape(-1, height, width, pixel)
+    rows = np.zeros((len(image), out_height, out_width, int(kh), int(kw), pixel), np.uint8)
+    for y, x, i, j in np.ndindex(*rows.shape[1:5]):
+        row, column = y * sh + i * dh - top, x * sw + j * dw - left
+        if 0 <= row < height and 0 <= column < width:
+            rows[:, y, x, i, j] = image[:, row, column]
+    return rows.reshape(len(image) * out_height * out_width, -1)
+
+
+def _popcount_conv(
+    kernel: tirx.PrimFunc, bits: np.ndarray, weights: np.ndarray, *operands: np.ndarray
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    rows = patches_of(kernel, bits)
+    weights = weights[:, : rows.shape[1]]
+    if PLANES in kernel.attrs:
+        return _popcount_epilogue(kernel, rows, weights, *operands)
+    return _differing(rows, weights)
 
 
 def _epilogue(
@@ -182,6 +206,7 @@ _MEANINGS: Mapping[str, Callable[..., np.ndarray | tuple[np.ndarray, np.ndarray]
     "dual_depthwise": _dual_depthwise,
     "dual_scale": _dual_scale,
     "grouped_popcount_gemm": _grouped_popcount_gemm,
+    "popcount_conv": _popcount_conv,
     "popcount_epilogue": _popcount_epilogue,
     "popcount_gemm": _popcount_gemm,
     "threshold": _threshold,

@@ -7,7 +7,7 @@ Schedules find a nest by its attribute `bicompile.kind`.
 from collections.abc import Sequence
 from typing import Any
 
-from tvm import te, tirx
+from tvm import s_tir, te, tirx
 from tvm.script import tirx as T
 
 KIND = "bicompile.kind"
@@ -15,6 +15,9 @@ GREATER = "bicompile.greater"
 GROUPS = "bicompile.groups"
 USED_BYTES = "bicompile.used_bytes"
 WINDOW = "bicompile.window"
+KERNEL = "bicompile.kernel"
+OUTPUT = "bicompile.output"
+IMAGE = "bicompile.image"
 OPAQUE = 8  # TVM's op pattern that keeps FuseOps from merging a nest with its neighbours
 
 
@@ -105,6 +108,8 @@ def patches(
         rows: T.Buffer((groups * positions, row_bytes), "uint8"),
     ):
         T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, KIND: "patches"})
+        T.func_attr({IMAGE: [*image], KERNEL: [*kernel], OUTPUT: [*output]})
+        T.func_attr({WINDOW: [*strides, *pads[:2], *dilations]})
         frame = T.sblock_alloc_buffer((batch, frame_height, frame_width * pixel_bytes), "uint8")
         for n, y, b in T.grid(batch, frame_height, frame_width * pixel_bytes):
             with T.sblock("clear_frame"):
@@ -160,6 +165,48 @@ def popcount_gemm(
                 c[vi, vj] = c[vi, vj] + T.cast(T.popcount(a[vi, vk] ^ w[vj, vk]), "int32")
 
     return nest
+
+
+def popcount_conv(patches: tirx.PrimFunc, n: int, *, used_bytes: int) -> tirx.PrimFunc:
+    """Count differing bits of a convolution: an image's bits, (N, row_bytes) bits → (M, N) int32.
+
+    `patches` lays out what each of M positions sees as rows; they meet the weights as in a popcount
+    GEMM. A schedule need not lay them out.
+    """
+    bits, rows = rows_of(patches)
+    m, row_bytes = rows.shape
+    weights = te.placeholder((n, row_bytes), "uint8", "weights")
+    k = te.reduce_axis((0, row_bytes), "k")
+    count = te.compute((m, n), lambda i, j: differing(rows[i, k], weights[j, k], k), "count")
+    return conv_nest(te.create_prim_func([bits, weights, count]), patches, used_bytes)
+
+
+def rows_of(patches: tirx.PrimFunc) -> tuple[te.Tensor, te.Tensor]:
+    """The operand of a nest of patches, and the rows that it makes, as tensors."""
+    bits = te.placeholder(patches.params[0].ty.shape, "uint8", "bits")
+    return bits, te.extern_primfunc([bits], patches)
+
+
+def differing(a: Any, w: Any, k: Any) -> Any:
+    """The differing bits of two bytes, summed along k."""
+    return te.sum(tirx.popcount(a ^ w).astype("int32"), axis=k)
+
+
+def conv_nest(nest: tirx.PrimFunc, patches: tirx.PrimFunc, used_bytes: int) -> tirx.PrimFunc:
+    """A nest on rows_of(patches), all in one block, with the attributes schedules know it by."""
+    root = nest.body.block
+    first, *others = root.body
+    inner = first.block.body.block
+    allocated = [*inner.alloc_buffers, *root.alloc_buffers]
+    body = tirx.SeqStmt([*inner.body, *others])
+    whole = s_tir.SBlock([], [], [], root.name_hint, body, None, allocated)
+    realized = s_tir.SBlockRealize([], True, whole)
+    flat = tirx.PrimFunc(nest.params, realized, nest.ret_type, nest.attrs)
+    attributes = {key: patches.attrs[key] for key in (IMAGE, KERNEL, OUTPUT, WINDOW)}
+    attributes |= {KIND: "popcount_conv", "op_pattern": OPAQUE, USED_BYTES: used_bytes}
+    for key, value in attributes.items():
+        flat = flat.with_attr(key, value)
+    return flat.without_attr("global_symbol")
 
 
 def grouped_popcount_gemm(groups: int, m: int, n: int, row_bytes: int) -> tirx.PrimFunc:

@@ -13,6 +13,7 @@ from bicompile.schedules.fused import inlined
 from bicompile.schedules.kernel import Kernel
 from bicompile.schedules.one_channel import heard
 from bicompile.schedules.patches import copied_in_runs
+from bicompile.schedules.popcount_conv import convolved as convolved_in_bits
 from bicompile.schedules.popcount_epilogue import finished
 from bicompile.schedules.popcount_gemm import counted, tiled
 from bicompile.schedules.threshold import packed_by_bytes
@@ -32,6 +33,7 @@ RULES: dict[str, Rule] = {
     "grouped_popcount_gemm": tiled,
     "one_channel": heard,
     "patches": copied_in_runs,
+    "popcount_conv": convolved_in_bits,
     "popcount_epilogue": finished,
     "popcount_gemm": counted,
     "threshold": packed_by_bytes,

@@ -1,4 +1,4 @@
-"""A whole nest as one call of a microkernel."""
+"""A whole nest as calls of a microkernel."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +15,18 @@ def call(
     they are passed as pointers to their first elements.
     """
     pointers = [argument.access_ptr("rw") for argument in arguments]
-    body = tirx.Evaluate(tirx.call_extern("void", name, *pointers))
+    return with_steps(function, [call_with(name, *pointers)], scratch)
+
+
+def call_with(name: str, *pointers: Any) -> tirx.Stmt:
+    """`name(pointers)`."""
+    return tirx.Evaluate(tirx.call_extern("void", name, *pointers))
+
+
+def with_steps(
+    function: tirx.PrimFunc, steps: Sequence[tirx.Stmt], scratch: Sequence[Any] = ()
+) -> tirx.PrimFunc:
+    """The nest's parameters and attributes, with these steps for its body."""
+    body = tirx.SeqStmt(list(steps)) if len(steps) > 1 else steps[0]
     root = s_tir.SBlockRealize([], True, s_tir.SBlock([], [], [], "root", body, None, scratch))
     return tirx.PrimFunc(function.params, root, function.ret_type, function.attrs)

@@ -17,7 +17,7 @@ from bicompile.schedules import microkernels
 from bicompile.schedules.microkernels import Tree
 from bicompile.workloads import KIND, USED_BYTES
 
-TUNABLE = ("popcount_gemm", "popcount_epilogue", "grouped_popcount_gemm")
+TUNABLE = ("popcount_gemm", "popcount_epilogue", "popcount_conv", "grouped_popcount_gemm")
 """Kinds of nests that have decisions."""
 
 _BLOCK = "count"
@@ -62,15 +62,19 @@ def spaces(function: tirx.PrimFunc, arch: str) -> dict[str, dict[str, tuple[int,
         used = int(function.attrs[USED_BYTES])
         if used <= microkernels.MOST_BYTES:
             planes = int(function.attrs.get(PLANES, 1))
-            found["tree"] = _of_tree(used, planes, is_finished=kind == "popcount_epilogue")
+            is_finished = PLANES in function.attrs
+            is_loop = kind != "popcount_conv"  # runs of an image are no equal chunks
+            found["tree"] = _of_tree(used, planes, is_finished=is_finished, is_loop=is_loop)
     found["tile"] = _of_tile(*_sides(function))
     return found
 
 
-def _of_tree(used: int, planes: int, *, is_finished: bool) -> dict[str, tuple[int, ...]]:
+def _of_tree(
+    used: int, planes: int, *, is_finished: bool, is_loop: bool
+) -> dict[str, tuple[int, ...]]:
     vectors = used // microkernels.VECTOR_BYTES
     first = dataclasses.asdict(microkernels.usual(vectors, finished=is_finished))
-    has_loop = microkernels.VECTORS_PER_CHUNK < vectors <= _MOST_UNROLLED
+    has_loop = is_loop and microkernels.VECTORS_PER_CHUNK < vectors <= _MOST_UNROLLED
     options = {
         "rows": (1, 2) if planes == 1 else (),
         "unrolled": (0, 1) if has_loop else (),

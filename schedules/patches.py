@@ -13,6 +13,12 @@ _LONGEST_RUN = 64
 def copied_in_runs(function: tirx.PrimFunc, _arch: str) -> s_tir.Schedule:
     """Vectorize the bytes of a kernel row, of an image row and of a row's clear end."""
     schedule = s_tir.Schedule(function)
+    vectorize_runs(schedule)
+    return schedule
+
+
+def vectorize_runs(schedule: s_tir.Schedule) -> None:
+    """The same in a nest that goes on after the patches."""
     copy = schedule.get_sblock("copy", func_name="main")
     *_, column, byte = schedule.get_loops(copy)
     runs = [schedule.fuse(column, byte)]
@@ -21,4 +27,3 @@ def copied_in_runs(function: tirx.PrimFunc, _arch: str) -> s_tir.Schedule:
     for run in runs:
         if 1 < int(schedule.get(run).extent) <= _LONGEST_RUN:
             schedule.vectorize(run)
-    return schedule

@@ -4,6 +4,8 @@ On aarch64 the nest becomes one call of a microkernel, see microkernels.epilogue
 where rows are too long for that, the counts are tiled, and then the results walked over once.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from tvm import s_tir, tirx
@@ -32,6 +34,18 @@ def finished(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
 
 
 def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
+    stride = int(function.params[0].ty.shape[1])
+    return called(function, choices, stride, function.params[0])
+
+
+def called(
+    function: tirx.PrimFunc,
+    choices: microkernels.Tree,
+    stride: int,
+    rows: Any,
+    window: microkernels.Window | None = None,
+) -> Kernel:
+    """The nest as one call of a microkernel that reads its rows from the buffer `rows`."""
     operands = {parameter.name: parameter for parameter in function.params[:-1]}
     result = function.params[-1]
 
@@ -39,7 +53,7 @@ def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
         return int(operands[name].ty.shape[0]) if name in operands else 0
 
     m, n = (int(dim) for dim in result.ty.shape)
-    stride = int(operands["rows"].ty.shape[1])
+    row_bytes = int(operands["weights"].ty.shape[1])
     epilogue = microkernels.Epilogue(
         planes=int(function.attrs[PLANES]),
         products="products" in operands,
@@ -50,15 +64,16 @@ def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
         residual="residual" in operands,
     )
     bits = None if epilogue.products else int(function.attrs[PRODUCTS])
+    used = int(function.attrs[USED_BYTES])
     kernel = microkernels.popcount_gemm(
-        microkernels.Shape(m, n, int(function.attrs[USED_BYTES]), stride, bits, epilogue, choices)
+        microkernels.Shape(m, n, used, stride, bits, epilogue, choices, window)
     )
-    absent = operands["rows"]  # a pointer that nothing reads through
+    absent = rows  # a pointer that nothing reads through
     last = "products" if epilogue.products else "residual"
     after = [operands.get(name, absent) for name in ("scale", "multiplier", "shift", "slope", last)]
-    arguments = [operands["rows"], operands["weights"], result, *after]
+    arguments = [rows, operands["weights"], result, *after]
     layouts: dict[int, Layout] = {
-        list(operands).index("weights"): lambda w: kernel.lay_out(w.reshape(n, stride))
+        list(operands).index("weights"): lambda w: kernel.lay_out(w.reshape(n, row_bytes))
     }
     if epilogue.products:
         layouts[list(operands).index("products")] = _biases

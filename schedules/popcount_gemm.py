@@ -85,7 +85,7 @@ def tiled(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule:
     function, decisions = decided(function, arch)
     if not isinstance(decisions, Tile):
         raise ValueError(f"a tile is asked for and {decisions} is decided")
-    row_bytes = int(function.params[0].ty.shape[1])
+    row_bytes = int(function.params[1].ty.shape[1])
     schedule = s_tir.Schedule(function)
     block = schedule.get_sblock("count", func_name="main")
     i, j, k = schedule.get_loops(block)[-3:]

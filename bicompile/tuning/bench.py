@@ -10,12 +10,12 @@ from bicompile.artifact import Executable, TensorSpec
 from bicompile.build import build_object
 from bicompile.driver import ENTRY
 from bicompile.errors import UserError
-from bicompile.meaning import wrong
+from bicompile.meaning import patches_of, wrong
 from bicompile.memory import plan_memory
 from bicompile.program import Buffer, Call, Program
 from bicompile.scheduling import schedule_program
 from bicompile.targets import Target
-from bicompile.workloads import USED_BYTES
+from bicompile.workloads import IMAGE, USED_BYTES
 
 
 class Bench:
@@ -39,8 +39,9 @@ class Bench:
 
     @property
     def input(self) -> NDArray[np.float32]:
-        """The rows' bytes as the program's entry takes them."""
-        return self._operands[0].reshape(-1).view(np.float32)
+        """The bytes of the rows, or of the image, as the program's entry takes them."""
+        first = self._operands[0].reshape(-1)
+        return np.pad(first, (0, -len(first) % 4)).view(np.float32)
 
     def build(self, decided: tirx.PrimFunc, obj: Path) -> Executable:
         """Build the object `obj` of the nest with what is decided of it."""
@@ -79,10 +80,14 @@ def _operands(nest: tirx.PrimFunc) -> list[NDArray[np.generic]]:
         shape, dtype = tuple(int(dim) for dim in parameter.ty.shape), str(parameter.ty.dtype)
         if dtype == "uint8":
             bits = generator.integers(0, 256, shape, np.uint8)
-            bits[:, int(nest.attrs.get(USED_BYTES, shape[1])) :] = 0
+            used = int(nest.attrs.get(USED_BYTES, shape[1]))
+            is_image = position == 0 and IMAGE in nest.attrs
+            if not is_image:
+                bits[:, used:] = 0
             if position == 1:
-                used = int(nest.attrs.get(USED_BYTES, shape[1]))
-                bits[0, :used] = made[0].view(np.uint8)[0, :used] ^ 255
+                first = made[0].view(np.uint8)
+                rows = patches_of(nest, first) if IMAGE in nest.attrs else first
+                bits[0, :used] = rows[0, :used] ^ 255
             made.append(bits)
         elif dtype == "int32":
             made.append(2 * generator.integers(-500, 500, shape, np.int32))

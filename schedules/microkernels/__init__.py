@@ -28,6 +28,7 @@ from bicompile.schedules.microkernels.one_channel import OneChannel
 from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.threshold import Packer
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
+from bicompile.schedules.microkernels.window import Window, columns
 
 __all__ = [
     "MOST_BYTES",
@@ -42,6 +43,7 @@ __all__ = [
     "Packer",
     "Shape",
     "Tree",
+    "Window",
     "binarize",
     "convolve_depthwise",
     "convolve_one_channel",
@@ -73,11 +75,17 @@ class Microkernel:
 
     def lay_out(self, constant: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(N, ≥ row_bytes) bits as the kernel reads them: 16·ceil(N / 16)·row_bytes bytes."""
-        return weights.lay_out(constant, self.shape.row_bytes)
+        gathered = constant[:, columns(self.shape.seen.runs)]
+        return weights.lay_out(gathered, self.shape.row_bytes)
 
     def meaning(self, rows: NDArray[np.uint8], constant: NDArray[np.uint8]) -> NDArray[Any]:
-        """What it computes, in numpy: (M, stride) and (N, ≥ row_bytes) bits → (M, N)."""
+        """What it computes, in numpy: (M, stride) and (N, ≥ row_bytes) bits → (M, N).
+
+        Where it has a window, `rows` are all bytes of the image that it slides over.
+        """
         used = self.shape.row_bytes
+        if self.shape.window is not None:
+            rows = rows.reshape(-1)[self.shape.window.bytes_of_rows()]
         differing = rows[:, None, :used] ^ constant[None, :, :used]
         counts: NDArray[np.int32] = np.bitwise_count(differing).sum(axis=-1, dtype=np.int32)
         if self.shape.bits is None:
@@ -88,7 +96,8 @@ class Microkernel:
 def popcount_gemm(shape: Shape) -> Microkernel:
     """Differing bits between every row and every output's weights: see count_tree."""
     kind = "popcount" if shape.bits is None else f"dot{shape.bits}"
-    name = f"{kind}_{shape.rows}x{shape.outputs}x{shape.row_bytes}of{shape.stride}"
+    where = f"of{shape.stride}" if shape.window is None else f"_{shape.window.name}"
+    name = f"{kind}_{shape.rows}x{shape.outputs}x{shape.row_bytes}{where}"
     if shape.epilogue is not None:
         name += f"_{shape.epilogue.name}"
     choices = shape.tree.name(shape.usual)

@@ -27,7 +27,6 @@ from bicompile.schedules.microkernels.instructions import (
     floating,
     load,
     load_pair,
-    load_repeated,
     store_lanes,
     store_pair,
     vector,
@@ -42,12 +41,11 @@ from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.weights import (
     BLOCK,
     PIECES_PER_CHUNK,
-    VECTOR_BYTES,
     Chunk,
-    Piece,
     cut,
     leaves,
 )
+from bicompile.schedules.microkernels.window import chunks_of_parts, gather, step
 
 ROWS = 2
 """Rows of a tile at most: they share every load of weights."""
@@ -60,7 +58,8 @@ v15      for float32 results: 2^24 + K, or K − 1 where K is odd; then v31 is 1
 v16-v19  sums of 16 bits: 16 outputs of each of 2 rows
 v20-v31  values: counts, sums of the tree, results; what of v0-v7 no piece needs, too
 x0 rows, x1 weights, x2 results; x3 weights to come; x4-x5 row r to come; x6-x7 results of row r
-x8 tiles left, x9 blocks left, x10 chunks left, x11 constants"""
+x8 tiles left, x9 blocks left, x10 chunks left, or the step to the next run; x11 constants
+x17 lines of an image left"""
 
 _TWO_24 = 0x4B80_0000
 """2^24 as the bits of a float32. With n added to the bits it is 2^24 + 2n."""
@@ -73,10 +72,13 @@ _VALUES = [f"v{n}" for n in range(20, 32)]
 class _Tile:
     """Writes the program of one tile, or of a part of it, in the order of its data."""
 
-    def __init__(self, shape: Shape, rows: int) -> None:
+    def __init__(self, shape: Shape, rows: int, at: int = 0) -> None:
+        """`at` says how far the pointers to rows have moved."""
         self.program: list[Instruction] = []
+        self.at = at
         self._shape = shape
         self._rows = range(rows)
+        self._parts = chunks_of_parts(shape.seen.runs)
         values = [v for v in _VALUES if v != _ONE or shape.bits is None or shape.bits % 2 == 0]
         pieces = max(map(len, cut(shape.row_bytes)))
         idle = [_activation(r, i) for r in range(ROWS) for i in range(pieces, PIECES_PER_CHUNK)]
@@ -86,20 +88,14 @@ class _Tile:
         self._weights: deque[str] = deque()
         self._pairs = 0
 
-    def activations(self, chunk: Chunk) -> None:
-        """Load one chunk of every row."""
+    def activations(self, index: int) -> None:
+        """Load one chunk of every row, whose pointers are where the chunk before ended."""
+        at = self.at
         for r in self._rows:
-            pointer, index = f"x{4 + r}", 0
-            while index < len(chunk):
-                here = _activation(r, index)
-                both = chunk[index : index + 2] == (Piece(VECTOR_BYTES), Piece(VECTOR_BYTES))
-                if both:
-                    self.program.append(load_pair(here, _activation(r, index + 1), pointer))
-                elif chunk[index].size == VECTOR_BYTES:
-                    self.program.append(load(here, pointer))
-                else:
-                    self.program.append(load_repeated(here, pointer, chunk[index].size))
-                index += 1 + both
+            registers = [_activation(r, piece) for piece in range(PIECES_PER_CHUNK)]
+            ahead = "x10", step(self._shape.seen.runs)
+            program, self.at = gather(self._parts[index], registers, f"x{4 + r}", at, ahead)
+            self.program += program
 
     def chunk(self, chunk: Chunk, *, first: bool) -> None:
         """Count one chunk; the first one of a row sets the sums, others add to them."""
@@ -231,15 +227,21 @@ def assembly(name: str, shape: Shape) -> str:
     """
     if shape.row_bytes > MOST_BYTES:
         raise ValueError(f"rows have {shape.row_bytes} bytes, accepted are at most {MOST_BYTES}")
-    tiles, last = divmod(shape.rows, shape.tile_rows)
+    seen = shape.seen
+    tiles, last = divmod(seen.positions, shape.tile_rows)
     lines = [f"\tstp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
     lines[0] = "\tstp d8, d9, [sp, #-64]!"
     lines += _constants(shape)
     lines += ["\tmov x6, x2"] if shape.epilogue is None else shape.epilogue.arguments()
+    lines += _constant("x10", step(seen.runs))
+    lines += [*_constant("x17", seen.lines), f".L{name}_lines:"] if seen.lines > 1 else []
     if tiles:
         lines += _rows(name, shape, shape.tree.rows, tiles)
     if last:
         lines += _rows(name, shape, last, 1)
+    if seen.lines > 1:
+        lines += _moved("x0", seen.down - seen.positions * seen.across)
+        lines += ["\tsubs x17, x17, #1", f"\tb.ne .L{name}_lines"]
     lines += [f"\tldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
     lines += ["\tldp d8, d9, [sp], #64", "\tret"]
     registers = REGISTERS + ("" if shape.epilogue is None else f"\n{EPILOGUE_REGISTERS}")
@@ -251,16 +253,18 @@ def assembly(name: str, shape: Shape) -> str:
     )
 
 
+def _constant(register: str, value: int) -> list[str]:
+    """Nothing where it is 0."""
+    high = [f"\tmovk {register}, #{value >> 16}, lsl #16"] if value >> 16 else []
+    return [f"\tmov {register}, #{value & 0xFFFF}", *high] if value else []
+
+
 def _constants(shape: Shape) -> list[str]:
     lines = [f"\tmov w11, #{_TWO_24:#x}", f"\tdup {_EXPONENT}.4s, w11"]
     if shape.bits is None:
         return [] if shape.epilogue is None else lines
     bias = _TWO_24 + shape.bits // 2
-    lines += [
-        f"\tmov w11, #{bias & 0xFFFF}",
-        f"\tmovk w11, #{bias >> 16}, lsl #16",
-        f"\tdup {_BIAS}.4s, w11",
-    ]
+    lines += [*_constant("w11", bias), f"\tdup {_BIAS}.4s, w11"]
     return lines + ([f"\tfmov {_ONE}.4s, #1.0"] if shape.bits % 2 else [])
 
 
@@ -271,13 +275,13 @@ def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
     lines = [f"\tmov x8, #{tiles}", f"{loop}:"] if tiles > 1 else []
     lines += ["\tmov x4, x0", "\tmov x3, x1"]
     if rows > 1:
-        apart = shape.stride if results > 1 else shape.rows * shape.stride
+        apart = shape.seen.across if results > 1 else shape.seen.plane
         lines += ["\tmov x5, x0", *_moved("x5", apart)]
     if results > 1:
         lines += ["\tmov x7, x6", *_moved("x7", shape.result_bytes)]
     if shape.epilogue is not None:
         lines += shape.epilogue.begin(results, shape.result_bytes)
-    lines += _moved("x0", results * shape.stride)
+    lines += _moved("x0", results * shape.seen.across)
     is_straight = shape.tree.unrolled or len(cut(shape.row_bytes)) == 1
     lines += (_straight if is_straight else _looped)(name, shape, rows)
     lines += _moved("x6", (results - 1) * shape.result_bytes)
@@ -294,16 +298,16 @@ def _straight(name: str, shape: Shape, rows: int) -> list[str]:
     kept = len(chunks) == 1
     setup = _Tile(shape, rows)
     if kept:
-        setup.activations(chunks[0])
+        setup.activations(0)
 
     def block(outputs: int) -> list[Instruction]:
         tile = _Tile(shape, rows)
         for index, chunk in enumerate(chunks):
             if not kept:
-                tile.activations(chunk)
+                tile.activations(index)
             tile.chunk(chunk, first=index == 0)
         if not kept:
-            tile.program += _back(shape, rows)
+            tile.program += _back(rows, tile.at)
         tile.results(outputs)
         return shape.tree.prepared(tile.program)
 
@@ -327,20 +331,20 @@ def _looped(name: str, shape: Shape, rows: int) -> list[str]:
     first, chunk, *others = cut(shape.row_bytes)
     endings = [other for other in others if other != chunk]
     turns = len(others) - len(endings)
-    begin, middle = _Tile(shape, rows), _Tile(shape, rows)
-    begin.activations(first)
+    begin, middle = _Tile(shape, rows), _Tile(shape, rows, _bytes(first))
+    begin.activations(0)
     begin.chunk(first, first=True)
-    middle.activations(chunk)
+    middle.activations(1)
     middle.chunk(chunk, first=False)
     staged = in_two_stages if shape.tree.overlap else in_one_stage
     stages = staged(shape.tree.prepared(middle.program))
 
     def block(outputs: int, label: str) -> list[str]:
-        end = _Tile(shape, rows)
-        for ending in endings:
-            end.activations(ending)
+        end = _Tile(shape, rows, shape.row_bytes - sum(map(_bytes, endings)))
+        for index, ending in enumerate(endings, start=2 + turns):
+            end.activations(index)
             end.chunk(ending, first=False)
-        end.program += _back(shape, rows)
+        end.program += _back(rows, shape.row_bytes)
         end.results(outputs)
         lines = _text([*shape.tree.prepared(begin.program), *stages.start])
         lines += _loop(f"{label}_chunks", "x10", turns, stages)
@@ -355,8 +359,12 @@ def _looped(name: str, shape: Shape, rows: int) -> list[str]:
     return lines + (block(last, f"{label}_last") if last else [])
 
 
-def _back(shape: Shape, rows: int) -> list[Instruction]:
-    return [step for r in range(rows) for step in add_constant(f"x{4 + r}", -shape.row_bytes)]
+def _bytes(chunk: Chunk) -> int:
+    return sum(piece.size for piece in chunk)
+
+
+def _back(rows: int, distance: int) -> list[Instruction]:
+    return [step for r in range(rows) for step in add_constant(f"x{4 + r}", -distance)]
 
 
 def _loop(label: str, counter: str, turns: int, stages: Stages) -> list[str]:

@@ -124,11 +124,35 @@ def load_single(destination: str, pointer: str) -> Instruction:
     return _load(f"ldr s{destination[1:]}, [{pointer}], #4", destination, pointer)
 
 
-def load_repeated(destination: str, pointer: str, size: int) -> Instruction:
-    """`size` bytes (1, 2, 4, 8), repeated to fill a vector; the pointer moves past them."""
+def load_repeated(destination: str, pointer: str, size: int, by: str = "") -> Instruction:
+    """`size` bytes (1, 2, 4, 8), repeated to fill a vector; see load_by for `by`."""
     lanes = {1: "16b", 2: "8h", 4: "4s", 8: "2d"}[size]
-    text = f"ld1r {{{destination}.{lanes}}}, [{pointer}], #{size}"
-    return _load(text, destination, pointer)
+    text = f"ld1r {{{destination}.{lanes}}}, [{pointer}], {by or f'#{size}'}"
+    return _load(text, destination, pointer, *([by] if by else []))
+
+
+def load_by(destination: str, pointer: str, by: str) -> Instruction:
+    """One vector; the pointer moves by what is in another register."""
+    return _load(f"ld1 {{{destination}.16b}}, [{pointer}], {by}", destination, pointer, by)
+
+
+def load_first_lane(destination: str, pointer: str, size: int) -> Instruction:
+    """`size` bytes (1, 2, 4, 8), the rest of the vector clear; the pointer moves past them."""
+    letter = {1: "b", 2: "h", 4: "s", 8: "d"}[size]
+    return _load(f"ldr {letter}{destination[1:]}, [{pointer}], #{size}", destination, pointer)
+
+
+def load_lane(destination: str, pointer: str, size: int, lane: int, by: str = "") -> Instruction:
+    """One lane of `size` bytes (1, 2, 4, 8), the others stay; see load_by for `by`."""
+    letter = {1: "b", 2: "h", 4: "s", 8: "d"}[size]
+    text = f"ld1 {{{destination}.{letter}}}[{lane}], [{pointer}], {by or f'#{size}'}"
+    return _load(text, destination, pointer, destination, *([by] if by else []))
+
+
+def repeat_lane(register: str, size: int) -> Instruction:
+    """Fill a vector with its first `size` bytes (2, 4, 8)."""
+    letter = {2: "h", 4: "s", 8: "d"}[size]
+    return vector(f"dup {{}}.{16 // size}{letter}, {{}}.{letter}[0]", register, register)
 
 
 def load_repeated_at(destination: str, pointer: str) -> Instruction:
@@ -137,9 +161,9 @@ def load_repeated_at(destination: str, pointer: str) -> Instruction:
     return Instruction(text, (pointer,), ((destination, LOAD_LATENCY),), "memory")
 
 
-def _load(text: str, destination: str, pointer: str) -> Instruction:
+def _load(text: str, destination: str, pointer: str, *reads: str) -> Instruction:
     writes = ((destination, LOAD_LATENCY), (pointer, INTEGER_LATENCY))
-    return Instruction(text, (pointer,), writes, "memory")
+    return Instruction(text, (pointer, *reads), writes, "memory")
 
 
 def load_lanes(destination: str, pointer: str, lanes: int) -> list[Instruction]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from bicompile.schedules.microkernels.choices import Tree, usual
 from bicompile.schedules.microkernels.epilogue import Epilogue
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES
+from bicompile.schedules.microkernels.window import Window
 
 MOST_BYTES = 8191
 """Longest row: its bits, all different, still fit a sum of 16 bits."""
@@ -23,6 +24,7 @@ class Shape:
             and where an epilogue has the products of every result.
         epilogue: what follows; then outputs are whole vectors, and `rows` are those of results.
         choices: how it is computed; None for the usual.
+        window: where rows lie in an image; None where they lie `stride` bytes apart.
     """
 
     rows: int
@@ -32,6 +34,23 @@ class Shape:
     bits: int | None = None
     epilogue: Epilogue | None = None
     choices: Tree | None = None
+    window: Window | None = None
+
+    @property
+    def seen(self) -> Window:
+        """Where rows lie: those of a matrix are a window of one tap, on one line."""
+        rows = Window(
+            lines=1,
+            positions=self.rows,
+            taps=(1, 1),
+            pixel=self.row_bytes,
+            across=self.stride,
+            down=0,
+            tap_across=0,
+            tap_down=0,
+            plane=self.rows * self.stride,
+        )
+        return self.window or rows
 
     @property
     def usual(self) -> Tree:

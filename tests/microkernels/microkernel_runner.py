@@ -20,7 +20,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Case:
-    """One call: a kernel, its rows of activations, and its weights as a network has them."""
+    """One call: a kernel, its rows of activations or the image that has them, its weights."""
 
     kernel: Microkernel
     rows: np.ndarray
@@ -48,7 +48,7 @@ def build(
         ]
         calls.append(f"{name}(rows{index}, weights{index}, work + {work});")
         starts.append(work)
-        work += -(-4 * len(case.rows) * len(case.weights) // _ALIGNMENT) * _ALIGNMENT
+        work += -(-4 * case.kernel.shape.rows * len(case.weights) // _ALIGNMENT) * _ALIGNMENT
     lines = [
         "#pragma GCC visibility push(hidden)",
         *declarations,
@@ -77,7 +77,7 @@ def run(
     assert result.workspaces is not None
     found = []
     for case, start in zip(cases, starts, strict=True):
-        m, n = len(case.rows), len(case.weights)
+        m, n = case.kernel.shape.rows, len(case.weights)
         bits = result.workspaces[0, start : start + 4 * m * n]
         found.append(bits.view(case.kernel.result).reshape(m, n))
     return found
