@@ -81,12 +81,12 @@ def _operands(nest: tirx.PrimFunc) -> list[NDArray[np.generic]]:
         if dtype == "uint8":
             bits = generator.integers(0, 256, shape, np.uint8)
             used = int(nest.attrs.get(USED_BYTES, shape[1]))
-            is_image = position == 0 and IMAGE in nest.attrs
-            if not is_image:
+            has_image = IMAGE in nest.attrs
+            if position == 1 or not has_image:
                 bits[:, used:] = 0
             if position == 1:
                 first = made[0].view(np.uint8)
-                rows = patches_of(nest, first) if IMAGE in nest.attrs else first
+                rows = patches_of(nest, first) if has_image else first
                 bits[0, :used] = rows[0, :used] ^ 255
             made.append(bits)
         elif dtype == "int32":

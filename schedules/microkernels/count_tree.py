@@ -5,7 +5,8 @@ two such vectors leaves 8 lanes of two outputs, and so on: after three levels a 
 outputs, two lanes each, and UADDLP or UADALP makes them 16-bit sums. A row's rest of 8, 4, 2 or 1
 bytes enters the tree where vectors have as many lanes an output (see weights), so nothing is
 padded. The tree costs what one ADD a vector would, and no result needs a horizontal sum of its
-own: 16 outputs of 16·V bytes cost 48·V instructions and the conversion.
+own: 16 outputs of 16·V bytes cost 48·V instructions and the conversion. Rows may be gathered
+from an image (see window).
 
 Lanes of 8 bits hold one chunk of a row: after three levels 64 for each vector, at most three, and
 32 for a rest of 8 bytes, so at most 224. Sums of 16 bits hold 8191 bytes.

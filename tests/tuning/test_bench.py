@@ -10,15 +10,25 @@ from bicompile.dual_workloads import Steps, popcount_epilogue
 from bicompile.errors import UserError
 from bicompile.schedules.decisions import annotate
 from bicompile.tuning.bench import Bench
-from bicompile.workloads import grouped_popcount_gemm, popcount_gemm
+from bicompile.workloads import grouped_popcount_gemm, patches, popcount_conv, popcount_gemm
 
 TABLE = Steps(scale=4, multiplier=True, shift=4, slope=True)
 RESIDUAL = Steps(scale=1, multiplier=True, shift=1, slope=True, residual=True)
+PATCHES = patches(
+    (1, 5, 5, 3),
+    (3, 3),
+    (5, 5),
+    strides=(1, 1),
+    pads=(1, 1, 1, 1),
+    dilations=(1, 1),
+    row_bytes=32,
+)
 NESTS = {
     "gemm": popcount_gemm(5, 7, 32, used_bytes=20),
     "groups": grouped_popcount_gemm(3, 4, 2, 16),
     "table": popcount_epilogue(4, 8, 32, used_bytes=29, planes=2, products=None, steps=TABLE),
     "residual": popcount_epilogue(4, 8, 16, used_bytes=16, planes=2, products=128, steps=RESIDUAL),
+    "image": popcount_conv(PATCHES, 7, used_bytes=27),
     "plane": popcount_epilogue(4, 8, 16, used_bytes=9, planes=1, products=70, steps=Steps(shift=1)),
 }
 
