@@ -15,13 +15,20 @@ from bicompile.explain import Explanation
 from bicompile.passes.graph import LAYER
 from bicompile.program import Call, Program
 from bicompile.report import note_on
+from bicompile.sign_workloads import LIMITS
 from bicompile.workloads import KIND, USED_BYTES
 
 UNIT = 128
 """Binary multiply-accumulates of a unit: what two vectors of 128 bits hold."""
 
 _BINARIZES = ("dual_scale", "threshold")
-_PRODUCTS = ("popcount_gemm", "popcount_epilogue", "popcount_conv", "grouped_popcount_gemm")
+_PRODUCTS = (
+    "popcount_gemm",
+    "popcount_epilogue",
+    "popcount_threshold",
+    "popcount_conv",
+    "grouped_popcount_gemm",
+)
 _FLOAT_LAYERS = ("float_layer", "float_depthwise")
 
 
@@ -132,6 +139,7 @@ def _described(program: Program, call: Call, layer: str, bits: int) -> KernelCal
         # Of a layer that nothing explains, all bits of its bytes are products.
         bits = bits or 8 * int(kernel.attrs.get(USED_BYTES, kernel.params[0].ty.shape[1]))
         rows, outputs = (int(dim) for dim in kernel.params[-1].ty.shape)
+        outputs = int(kernel.params[1].ty.shape[0]) if LIMITS in kernel.attrs else outputs
         rows *= int(kernel.attrs.get(PLANES, 1))
         product = None if kind == "grouped_popcount_gemm" else (bits, outputs, rows)
         whole = units(bits, rows * outputs)

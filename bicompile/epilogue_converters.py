@@ -1,4 +1,4 @@
-"""Converters of dual-scale binarization, epilogues and integer thresholds, alone or fused."""
+"""Converters of dual-scale binarization and epilogues, alone or fused."""
 
 from collections.abc import Mapping
 from math import prod
@@ -14,9 +14,10 @@ from bicompile.converters import CONVERTERS as LAYERS
 from bicompile.converters import BinaryLayer
 from bicompile.convolution import Convolution, call, call_many, name_of, reshape, shape_of
 from bicompile.dual_workloads import Mean, Steps
-from bicompile.fuse import DUAL_DEPTHWISE, EPILOGUES, ONE_CHANNEL, fused_op
+from bicompile.fuse import DUAL_DEPTHWISE, EPILOGUES, ONE_CHANNEL, SIGNS, fused_op
 from bicompile.fuse import LAYERS as FUSED_LAYERS
 from bicompile.second_signs import moved
+from bicompile.sign_converters import IntegerThreshold, Signs
 
 _LANES = 4
 """Floats in a vector: a product is fused with its epilogue where rows of results are whole ones."""
@@ -288,24 +289,6 @@ def _reshaped(builder: Any, value: Any, shape: tuple[int, ...]) -> Any:
     return reshape(builder, value, shape)
 
 
-class _IntegerThreshold(onnx_frontend.OnnxOpConverter):
-    @classmethod
-    def _impl_v1(cls, builder: Any, inputs: Any, attributes: Any, _parameters: Any) -> Any:
-        accumulator, direction, threshold = inputs
-        *leading, channels = shape_of(accumulator)
-        if not _is_all(direction, 1):
-            accumulator = builder.emit(relax.op.multiply(accumulator, direction))
-        rows, groups = prod(leading), int(attributes["group"])
-        nest = workloads.threshold(
-            rows, channels // groups, groups=groups, greater=True, dtype="int32"
-        )
-        flat = reshape(builder, accumulator, (rows, channels))
-        row_bytes = groups * -(-channels // groups // 8)
-        name = name_of(attributes)
-        bits = call(builder, nest, [flat, threshold], (rows, row_bytes), "uint8", name)
-        return reshape(builder, bits, (*leading, row_bytes))
-
-
 class _QuantizedLinear(onnx_frontend.OnnxOpConverter):
     @classmethod
     def _impl_v1(cls, builder: Any, inputs: Any, _attributes: Any, _parameters: Any) -> Any:
@@ -324,6 +307,10 @@ def _fused(layer: str, epilogue: str) -> type[_Fused]:
     return type(f"_{fused_op(layer, epilogue)}", (_Fused,), members)
 
 
+def _with_signs(layer: str) -> type[Signs]:
+    return type(f"_{fused_op(layer, SIGNS)}", (Signs,), {"layer": LAYERS[layer]})
+
+
 _PLANES = {"Epilogue": 1, "DualEpilogue": 2}
 
 CONVERTERS: Mapping[str, type[onnx_frontend.OnnxOpConverter]] = {
@@ -331,7 +318,8 @@ CONVERTERS: Mapping[str, type[onnx_frontend.OnnxOpConverter]] = {
     "DualScale": _DualScale,
     "Epilogue": _Epilogue,
     "DualEpilogue": _DualEpilogue,
-    "IntegerThreshold": _IntegerThreshold,
+    SIGNS: IntegerThreshold,
+    **{fused_op(layer, SIGNS): _with_signs(layer) for layer in FUSED_LAYERS},
     "QuantizedLinear": _QuantizedLinear,
     DUAL_DEPTHWISE: _DualDepthwise,
     ONE_CHANNEL: _OneChannel,

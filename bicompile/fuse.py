@@ -11,6 +11,9 @@ from bicompile.ops import DOMAIN
 LAYERS = ("BinaryLinear", "BinaryConv1d", "BinaryConv2d")
 EPILOGUES = ("Epilogue", "DualEpilogue")
 
+SIGNS = "IntegerThreshold"
+"""What follows a layer of which only signs are used."""
+
 DUAL_DEPTHWISE = "DualDepthwise"
 """x, framed by zeros, binarized to two planes with a scale for every channel, convolved, finished.
 
@@ -31,11 +34,12 @@ def fused_op(layer: str, epilogue: str) -> str:
 
 
 def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Merge every layer into the epilogue that alone reads its accumulator.
+    """Merge every layer into the epilogue, or the threshold, that alone reads its accumulator.
 
     The inputs are the layer's, then the epilogue's but for the accumulator; name and attributes
-    are the layer's. A depthwise layer of two planes takes its binarization in too, and a float
-    convolution of one channel becomes one node with what follows.
+    are the layer's. Bits in groups must fill whole bytes, so that they lie as without. A depthwise
+    layer of two planes takes its binarization in too, and a float convolution of one channel
+    becomes one node with what follows.
     """
     fused = onnx.ModelProto()
     fused.CopyFrom(model)
@@ -43,7 +47,9 @@ def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in list(fused.graph.node):
         if node.op_type == "Transpose":
             graph.merge_one_channel(node)
-        if node.domain != DOMAIN or node.op_type not in EPILOGUES:
+        if node.domain != DOMAIN or node.op_type not in (*EPILOGUES, SIGNS):
+            continue
+        if node.op_type == SIGNS and not graph.fills_bytes(node):
             continue
         layer = graph.only_read(node.input[0], *LAYERS)
         if layer is None or graph.merge_depthwise(node, layer):
@@ -71,6 +77,12 @@ class _Graph(Nodes):
             op_type, inputs, node.output, name, domain=DOMAIN, **attributes
         )
         node.CopyFrom(other)
+
+    def fills_bytes(self, signs: onnx.NodeProto) -> bool:
+        """Whether the channels of every group of a SIGNS are whole bytes, or all are one group."""
+        direction = self.constant(signs.input[1])
+        group = int(_attributes(signs)["group"])
+        return group == 1 or (direction is not None and direction.size // group % 8 == 0)
 
     def remove_unread(self) -> None:
         """Remove the nodes that nothing reads any more."""

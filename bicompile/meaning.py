@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tvm import tirx
 
 from bicompile.dual_workloads import PADS, PLANES, PRODUCTS, RESIDUAL, ROWS_OF_CHANNELS
+from bicompile.sign_workloads import LIMITS
 from bicompile.workloads import GREATER, GROUPS, IMAGE, KERNEL, KIND, OUTPUT, WINDOW
 
 Float = np.ndarray | np.float32
@@ -158,6 +159,12 @@ def _popcount_epilogue(
     )
 
 
+def _popcount_threshold(
+    _kernel: tirx.PrimFunc, rows: np.ndarray, weights: np.ndarray, limits: np.ndarray
+) -> np.ndarray:
+    return np.packbits(_differing(rows, weights) <= limits, axis=-1, bitorder="little")
+
+
 def patches_of(kernel: tirx.PrimFunc, bits: np.ndarray) -> np.ndarray:
     """What every position of a popcount_conv sees: bits of its image → (M, kh·kw·B) bits."""
     (height, width, pixel), (kh, kw) = (map(int, kernel.attrs[IMAGE][1:]), kernel.attrs[KERNEL])
@@ -179,6 +186,8 @@ def _popcount_conv(
     weights = weights[:, : rows.shape[1]]
     if PLANES in kernel.attrs:
         return _popcount_epilogue(kernel, rows, weights, *operands)
+    if LIMITS in kernel.attrs:
+        return _popcount_threshold(kernel, rows, weights, *operands)
     return _differing(rows, weights)
 
 
@@ -209,5 +218,6 @@ _MEANINGS: Mapping[str, Callable[..., np.ndarray | tuple[np.ndarray, np.ndarray]
     "popcount_conv": _popcount_conv,
     "popcount_epilogue": _popcount_epilogue,
     "popcount_gemm": _popcount_gemm,
+    "popcount_threshold": _popcount_threshold,
     "threshold": _threshold,
 }

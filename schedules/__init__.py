@@ -16,6 +16,7 @@ from bicompile.schedules.patches import copied_in_runs
 from bicompile.schedules.popcount_conv import convolved as convolved_in_bits
 from bicompile.schedules.popcount_epilogue import finished
 from bicompile.schedules.popcount_gemm import counted, tiled
+from bicompile.schedules.popcount_threshold import signed
 from bicompile.schedules.threshold import packed_by_bytes
 
 KIND = "bicompile.kind"
@@ -36,6 +37,7 @@ RULES: dict[str, Rule] = {
     "popcount_conv": convolved_in_bits,
     "popcount_epilogue": finished,
     "popcount_gemm": counted,
+    "popcount_threshold": signed,
     "threshold": packed_by_bytes,
 }
 """The rule for a nest by its kind; float kernels have none."""

@@ -17,7 +17,13 @@ from bicompile.schedules import microkernels
 from bicompile.schedules.microkernels import Tree
 from bicompile.workloads import KIND, USED_BYTES
 
-TUNABLE = ("popcount_gemm", "popcount_epilogue", "popcount_conv", "grouped_popcount_gemm")
+TUNABLE = (
+    "popcount_gemm",
+    "popcount_epilogue",
+    "popcount_threshold",
+    "popcount_conv",
+    "grouped_popcount_gemm",
+)
 """Kinds of nests that have decisions."""
 
 _BLOCK = "count"

@@ -11,7 +11,7 @@ from typing import Any
 from tvm import s_tir, tirx
 
 from bicompile.dual_workloads import PLANES
-from bicompile.schedules import microkernels
+from bicompile.schedules import microkernels, popcount_threshold
 from bicompile.schedules.called import call_with, with_steps
 from bicompile.schedules.decisions import Tile, decided
 from bicompile.schedules.fused import vectorize
@@ -19,6 +19,8 @@ from bicompile.schedules.kernel import Kernel
 from bicompile.schedules.patches import vectorize_runs
 from bicompile.schedules.popcount_epilogue import called
 from bicompile.schedules.popcount_gemm import tiled
+from bicompile.schedules.popcount_threshold import pack_limits
+from bicompile.sign_workloads import LIMITS
 from bicompile.workloads import IMAGE, KERNEL, OUTPUT, USED_BYTES, WINDOW
 
 
@@ -30,6 +32,8 @@ def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
         vectorize_runs(schedule)
         if PLANES in function.attrs:
             vectorize(schedule, schedule.get_sblock("epilogue", func_name="main"))
+        if LIMITS in function.attrs:
+            pack_limits(schedule)
         return schedule
     return _called(bare, decisions)
 
@@ -89,6 +93,8 @@ def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
     first = scheduled.params[0] if image.frame is None else image.frame
     if PLANES in scheduled.attrs:
         made = called(scheduled, choices, 0, first, image.window)
+    elif LIMITS in scheduled.attrs:
+        made = popcount_threshold.called(scheduled, choices, 0, first, image.window)
     else:
         made = _counted(scheduled, choices, first, image.window)
     if image.frame is None:

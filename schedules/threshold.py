@@ -7,6 +7,7 @@ adds the lanes: they share no bit, so the sum is their union.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from tvm import s_tir, tirx
@@ -67,8 +68,7 @@ def pack(schedule: s_tir.Schedule, name: str, function: tirx.PrimFunc, *, greate
     block = schedule.get_sblock(name, func_name="main")
     row, group, byte, channel = schedule.get_loops(block)
     if channels % 8 == 0:
-        schedule.decompose_reduction(block, channel)
-        schedule.tensorize(channel, _pack_eight(greater=greater, dtype=str(x.dtype)))
+        pack_bytes(schedule, block, greater=greater, dtype=str(x.dtype))
     elif channels == 1:
         lanes = next((lanes for lanes in _LANES if groups % lanes == 0), 1)
         outer, inner = schedule.split(group, [None, lanes], preserve_unit_iters=True)
@@ -76,6 +76,13 @@ def pack(schedule: s_tir.Schedule, name: str, function: tirx.PrimFunc, *, greate
         if lanes > 1:
             schedule.vectorize(inner)
         schedule.decompose_reduction(block, channel)
+
+
+def pack_bytes(schedule: s_tir.Schedule, block: Any, *, greater: bool, dtype: str) -> None:
+    """Tensorize the innermost loop of a block, over the eight channels of a byte."""
+    channel = schedule.get_loops(block)[-1]
+    schedule.decompose_reduction(block, channel)
+    schedule.tensorize(channel, _pack_eight(greater=greater, dtype=dtype))
 
 
 @cache

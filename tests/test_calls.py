@@ -28,7 +28,11 @@ def test_every_product_has_its_layer_and_its_shape(keyword_onnx: Path) -> None:
 
 def test_binarizing_counts_to_the_layer_that_reads_the_bits(keyword_onnx: Path) -> None:
     calls = calls_of(keyword_onnx)
-    assert {call.layer for call in calls if call.units == 0} >= {"front", "point", "head"}
+    assert {call.layer for call in calls if call.units == 0} >= {"front", "head"}
+
+
+def test_bits_that_a_product_leaves_cost_no_other_call(keyword_onnx: Path) -> None:
+    assert [call.layer for call in calls_of(keyword_onnx)].count("point") == 1
 
 
 def test_both_planes_of_a_layer_are_its_columns() -> None:

@@ -146,7 +146,7 @@ def test_explain_for_a_target_names_the_kernel_of_a_layer(
 ) -> None:
     lines = bicompile("explain", keyword_onnx, "--target", "cortex-a53").out.splitlines()
     assert lines[2].endswith("  BinaryConv2d, 25 products a sum; kernel")
-    assert lines[3].split() == ["popcount_64x20x25_5x5x1by4x132x1x33x1089"]
+    assert lines[3].split() == ["popcount_64x20x25_5x5x1by4x132x1x33x1089_signs_of_rows"]
 
 
 def test_compile_warns_of_a_layer_that_looks_binary_and_stays_float(

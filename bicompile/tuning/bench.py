@@ -63,11 +63,12 @@ class Bench:
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        return (self._result.nbytes // 4,)
+        return (-(-self._result.nbytes // 4),)
 
     def check(self, output: NDArray[np.float32]) -> None:
         """Raise UserError unless this is what the nest means; integers to the bit."""
-        result = output.view(self._result.dtype).reshape(self._result.shape)
+        given = output.reshape(-1).view(np.uint8)[: self._result.nbytes]
+        result = given.view(self._result.dtype).reshape(self._result.shape)
         differing = wrong(self.nest, self._operands, [result])
         if differing:
             raise UserError(f"{differing} of {result.size} results are wrong")
@@ -89,6 +90,9 @@ def _operands(nest: tirx.PrimFunc) -> list[NDArray[np.generic]]:
                 rows = patches_of(nest, first) if has_image else first
                 bits[0, :used] = rows[0, :used] ^ 255
             made.append(bits)
+        elif parameter.name == "limits":
+            most = 8 * int(nest.attrs[USED_BYTES])
+            made.append(generator.integers(-1, most + 1, shape, np.int32))
         elif dtype == "int32":
             made.append(2 * generator.integers(-500, 500, shape, np.int32))
         elif parameter.name == "slope":

@@ -26,6 +26,7 @@ from bicompile.schedules.microkernels.epilogue import Epilogue
 from bicompile.schedules.microkernels.float_gemm import FloatGemm
 from bicompile.schedules.microkernels.one_channel import OneChannel
 from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
+from bicompile.schedules.microkernels.signs import Signs
 from bicompile.schedules.microkernels.threshold import Packer
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
 from bicompile.schedules.microkernels.window import Window, columns
@@ -42,6 +43,7 @@ __all__ = [
     "OneChannel",
     "Packer",
     "Shape",
+    "Signs",
     "Tree",
     "Window",
     "binarize",
@@ -100,6 +102,8 @@ def popcount_gemm(shape: Shape) -> Microkernel:
     name = f"{kind}_{shape.rows}x{shape.outputs}x{shape.row_bytes}{where}"
     if shape.epilogue is not None:
         name += f"_{shape.epilogue.name}"
+    if shape.signs is not None:
+        name += "_signs_of_rows" if shape.signs.per_row else "_signs"
     choices = shape.tree.name(shape.usual)
     if choices:
         name += f"_{choices}"

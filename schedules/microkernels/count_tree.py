@@ -19,6 +19,7 @@ which makes 2^24 + 2p (an ulp is 2 there), and one FSUB from 2^24 + K is left; f
 from collections import deque
 from collections.abc import Sequence
 
+from bicompile.schedules.microkernels import signs
 from bicompile.schedules.microkernels.epilogue import REGISTERS as EPILOGUE_REGISTERS
 from bicompile.schedules.microkernels.epilogue import finish
 from bicompile.schedules.microkernels.instructions import (
@@ -176,6 +177,9 @@ class _Tile:
 
     def results(self, outputs: int) -> None:
         """Convert the sums and store the first `outputs` of every row's 16 results."""
+        if self._shape.signs is not None:
+            signs.finish(self.program, self._shape.signs, self._rows, outputs, self._free, _sum)
+            return
         if self._shape.epilogue is not None:
             for half in range(-(-outputs // 8)):
                 quads = min(outputs - 8 * half, 8) // 4
@@ -233,7 +237,8 @@ def assembly(name: str, shape: Shape) -> str:
     lines = [f"\tstp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
     lines[0] = "\tstp d8, d9, [sp, #-64]!"
     lines += _constants(shape)
-    lines += ["\tmov x6, x2"] if shape.epilogue is None else shape.epilogue.arguments()
+    after = shape.epilogue or shape.signs
+    lines += ["\tmov x6, x2"] if after is None else after.arguments()
     lines += _constant("x10", step(seen.runs))
     lines += [*_constant("x17", seen.lines), f".L{name}_lines:"] if seen.lines > 1 else []
     if tiles:
@@ -246,6 +251,7 @@ def assembly(name: str, shape: Shape) -> str:
     lines += [f"\tldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
     lines += ["\tldp d8, d9, [sp], #64", "\tret"]
     registers = REGISTERS + ("" if shape.epilogue is None else f"\n{EPILOGUE_REGISTERS}")
+    registers += "" if shape.signs is None else f"\n{signs.REGISTERS}"
     about = "\n".join(f"// {line}" for line in registers.splitlines())
     body = "\n".join(lines)
     return (
@@ -282,12 +288,16 @@ def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
         lines += ["\tmov x7, x6", *_moved("x7", shape.result_bytes)]
     if shape.epilogue is not None:
         lines += shape.epilogue.begin(results, shape.result_bytes)
+    if shape.signs is not None:
+        lines += shape.signs.begin(results)
     lines += _moved("x0", results * shape.seen.across)
     is_straight = shape.tree.unrolled or len(cut(shape.row_bytes)) == 1
     lines += (_straight if is_straight else _looped)(name, shape, rows)
     lines += _moved("x6", (results - 1) * shape.result_bytes)
     if shape.epilogue is not None and shape.epilogue.residual:
         lines += _moved("x15", (results - 1) * shape.result_bytes)
+    if shape.signs is not None:
+        lines += shape.signs.end(results)
     if tiles > 1:
         lines += ["\tsubs x8, x8, #1", f"\tb.ne {loop}"]
     return lines

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bicompile.schedules.microkernels.choices import Tree, usual
 from bicompile.schedules.microkernels.epilogue import Epilogue
+from bicompile.schedules.microkernels.signs import Signs
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES
 from bicompile.schedules.microkernels.window import Window
 
@@ -25,6 +26,7 @@ class Shape:
         epilogue: what follows; then outputs are whole vectors, and `rows` are those of results.
         choices: how it is computed; None for the usual.
         window: where rows lie in an image; None where they lie `stride` bytes apart.
+        signs: where results are bits; then there is no epilogue.
     """
 
     rows: int
@@ -35,6 +37,7 @@ class Shape:
     epilogue: Epilogue | None = None
     choices: Tree | None = None
     window: Window | None = None
+    signs: Signs | None = None
 
     @property
     def seen(self) -> Window:
@@ -71,4 +74,4 @@ class Shape:
     @property
     def result_bytes(self) -> int:
         """Bytes of one row of results."""
-        return 4 * self.outputs
+        return 4 * self.outputs if self.signs is None else self.signs.result_bytes
