@@ -206,6 +206,7 @@ def test_the_command_tells_flash_and_agreement(
         (("--constants", "float8"), "float8"),
         (("--classifier", "int8"), "no float classifier"),
         (("--constants", "float16", "--calibration", "set.npy"), "takes (1, 1, 32, 32)"),
+        (("--calibration", "set.npy"), "without --constants float16 or --classifier int8"),
     ],
 )
 def test_what_cannot_be_made_smaller_is_one_sentence(
