@@ -43,6 +43,7 @@ def compacted(program: Program, arch: str) -> Program:
     for call in program.calls:
         layouts = program.layouts.get(call.kernel, {})
         inputs = list(call.inputs)
+        spread_here: dict[tuple[str, bytes], str] = {}
         for index, name in enumerate(call.inputs):
             if name not in program.constants:
                 continue
@@ -50,6 +51,10 @@ def compacted(program: Program, arch: str) -> Program:
             array = layouts[index](array) if index in layouts else array
             spread = _smallest(array)
             if spread is None:
+                continue
+            key = (str(array.dtype), array.tobytes())
+            if key in spread_here:  # as a binarizer's second thresholds are its shifts
+                inputs[index] = spread_here[key]
                 continue
             if spread.name not in kernels:
                 kernels[spread.name] = schedule(spread.nest(), arch).function
@@ -59,7 +64,7 @@ def compacted(program: Program, arch: str) -> Program:
             buffers[buffer] = Buffer(array.shape, str(array.dtype))
             calls.append(Call(spread.name, tuple(packed), (buffer,), ""))
             unpacked[buffer] = name
-            inputs[index] = buffer
+            inputs[index] = spread_here[key] = buffer
         calls.append(replace(call, inputs=tuple(inputs)))
     return replace(
         program,

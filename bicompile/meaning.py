@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from tvm import tirx
 
-from bicompile.dual_workloads import PADS, PLANES, PRODUCTS, RESIDUAL, ROWS_OF_CHANNELS
+from bicompile.dual_workloads import FINISH, PADS, PLANES, PRODUCTS, RESIDUAL, THRESHOLDS
 from bicompile.workloads import GREATER, GROUPS, IMAGE, KERNEL, KIND, OUTPUT, WINDOW
 
 Float = np.ndarray | np.float32
@@ -120,12 +120,13 @@ def _dual_scale(
 def _dual_depthwise(
     kernel: tirx.PrimFunc,
     x: np.ndarray,
-    channels: np.ndarray,
+    thresholds: np.ndarray,
+    finish: np.ndarray,
     taps: np.ndarray,
     slope: np.ndarray,
     scale: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    of = dict(zip(ROWS_OF_CHANNELS, channels, strict=True))
+    of = dict(zip((*THRESHOLDS, *FINISH), (*thresholds, *finish), strict=True))
     framed = np.pad(x, [[int(pad) for pad in kernel.attrs[PADS]], [0, 0]])
     weights = np.where(taps > 0, np.float32(1), np.float32(-1))
     rest, dots = framed, []

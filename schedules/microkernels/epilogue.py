@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bicompile.schedules.microkernels.instructions import (
     FLOAT_LATENCY,
     Instruction,
@@ -23,11 +26,13 @@ from bicompile.schedules.microkernels.instructions import (
     store_lanes,
     store_pair,
 )
+from bicompile.schedules.microkernels.weights import VECTOR_BYTES
 
 REGISTERS = """\
 v12      scale, of the row or of all; v13 slope
 x12 scale, x13 multiplier to come, x14 shift to come, x15 residual or 2^24 + products to come;
-x11 residual of the second row to come; x16 multiplier, x2 shift of the first output"""
+x11 residual of the second row to come; x16 multiplier, x2 shift of the first output
+with a row for each result (see lay_out_rows): x2 shifts, x7 products, x11 and x17 their offsets"""
 
 SCALE, SLOPE = "v12", "v13"
 _LANES = 4
@@ -40,10 +45,11 @@ class Epilogue:
     Attributes:
         planes: of a row of results: 1, or 2 that lie all rows apart.
         products: whether every result has a number of products by itself, given as the float32
-            2^24 + products.
+            2^24 + products, as lay_out_rows gives them.
         scale: factors of the second plane: 0 where there is one plane, 1, or one for every row.
         multiplier: whether every output has a factor.
-        shift: 0, 1 for a shift of every output, 2 for one of every result.
+        shift: 0, 1 for a shift of every output, 2 for one of every result, as lay_out_rows gives
+            them.
         slope: whether there is a PReLU; its one slope is at most 1.
         residual: whether something like the results is added.
     """
@@ -70,6 +76,8 @@ class Epilogue:
         lines = ["ld1r {v13.4s}, [x6]"] if self.slope else []
         lines += ["mov x6, x2", "mov x12, x3", "mov x16, x4", "mov x2, x5", "mov x14, x5"]
         lines += ["mov x15, x7"]
+        lines += ["mov x11, x5"] if self.shift > 1 else []
+        lines += ["mov x17, x7"] if self.products else []
         lines += ["ld1r {v12.4s}, [x12]"] if self.scale == 1 else []
         return [f"\t{line}" for line in lines]
 
@@ -77,10 +85,25 @@ class Epilogue:
         """Before a tile of `rows` rows of results."""
         lines = ["mov x13, x16"] if self.multiplier else []
         lines += ["mov x14, x2"] if self.shift == 1 else []
+        lines += ["ldr w14, [x11], #4", "add x14, x14, x2"] if self.shift > 1 else []
+        lines += ["ldr w15, [x17], #4", "add x15, x15, x7"] if self.products else []
         lines += ["ld1r {v12.4s}, [x12], #4"] if self.scale > 1 else []
         if self.residual and rows > 1:
             lines += ["mov x11, x15", *(step.text for step in add_constant("x11", result_bytes))]
         return [f"\t{line}" for line in lines]
+
+
+def lay_out_rows(table: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(rows, n) with equal rows once: the offset in bytes of every row as uint32, then the rows.
+
+    What differs only at borders, as products do, has few different rows.
+    """
+    # By their bits: −0 and 0 are not the same.
+    distinct, chosen = np.unique(table.view(np.uint32), axis=0, return_inverse=True)
+    head = -(-4 * len(table) // VECTOR_BYTES) * VECTOR_BYTES
+    offsets = np.zeros(head // 4, np.uint32)
+    offsets[: len(table)] = head + chosen.ravel() * distinct[0].nbytes
+    return np.concatenate([offsets.view(np.uint8), distinct.view(np.uint8).ravel()])
 
 
 def finish(
