@@ -220,10 +220,7 @@ def popcount_epilogue(
 
 
 THRESHOLDS = ("theta", "move", "theta2")
-"""What `thresholds` of dual_depthwise holds, row by row: equal in all widths of a network."""
-
-FINISH = ("multiplier", "shift")
-"""What `finish` of dual_depthwise holds: a width has its own."""
+"""What `thresholds` of dual_depthwise holds, row by row."""
 
 PADS = "bicompile.pads"
 RESIDUAL = "bicompile.residual"
@@ -244,17 +241,18 @@ def dual_depthwise(
     x is framed by `pads` rows of zeros and binarized as dual_scale does, with a scale for every
     channel; every plane is convolved along the rows with taps (k, C) of 0 and 1, which mean −1 and
     1; then come a₁ + scale·a₂, · multiplier, + shift, max(a, slope·a), and + x with `residual`.
-    Operands: x, thresholds (3, C) as THRESHOLDS says, finish (2, C) as FINISH says, taps uint8,
-    slope (1,), at most 1. `same` says that theta2 always is move.
+    Operands: x, thresholds (3, C) as THRESHOLDS says, multiplier and shift (C,), taps uint8, slope
+    (1,), at most 1. `same` says that theta2 always is move.
     """
     framed, results = frames + sum(pads), frames + sum(pads) - taps + 1
     x = te.placeholder((frames, channels), "float32", "x")
     thresholds = te.placeholder((len(THRESHOLDS), channels), "float32", "thresholds")
-    finish = te.placeholder((len(FINISH), channels), "float32", "finish")
+    multiplier, shift = (
+        te.placeholder((channels,), "float32", name) for name in ("multiplier", "shift")
+    )
     weights = te.placeholder((taps, channels), "uint8", "taps")
     slope = te.placeholder((1,), "float32", "slope")
-    of = {name: (thresholds, row) for row, name in enumerate(THRESHOLDS)}
-    of |= {name: (finish, row) for row, name in enumerate(FINISH)}
+    of = {name: row for row, name in enumerate(THRESHOLDS)}
     one, minus = (tirx.const(sign, "float32") for sign in (1, -1))
 
     def sign(value: Any, theta: Any, up: bool) -> Any:
@@ -266,8 +264,7 @@ def dual_depthwise(
         return tirx.if_then_else(inside, x[row, c], tirx.const(0, "float32"))
 
     def of_channel(name: str, c: Any) -> Any:
-        constants, row = of[name]
-        return constants[row, c]
+        return thresholds[of[name], c]
 
     shape = (framed, channels)
     padded = te.compute(shape, frame, "padded")
@@ -301,12 +298,12 @@ def dual_depthwise(
 
     def result(i: Any, c: Any) -> Any:
         value = dot[i, c] + dot2[i, c] * scale[c]
-        value = value * of_channel("multiplier", c) + of_channel("shift", c)
+        value = value * multiplier[c] + shift[c]
         value = tirx.max(value, value * slope[0])
         return value + x[i, c] if residual else value
 
     y = te.compute((results, channels), result, "y")
-    nest = te.create_prim_func([x, thresholds, finish, weights, slope, y, scale])
+    nest = te.create_prim_func([x, thresholds, multiplier, shift, weights, slope, y, scale])
     attributes = {KIND: "dual_depthwise", "op_pattern": OPAQUE, PADS: list(pads)}
     attributes |= {GREATER: list(map(int, greater)), RESIDUAL: residual, SAME: same}
     for key, value in attributes.items():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from tvm import tirx
 
-from bicompile.dual_workloads import FINISH, PADS, PLANES, PRODUCTS, RESIDUAL, THRESHOLDS
+from bicompile.dual_workloads import PADS, PLANES, PRODUCTS, RESIDUAL, THRESHOLDS
 from bicompile.workloads import GREATER, GROUPS, IMAGE, KERNEL, KIND, OUTPUT, WINDOW
 
 Float = np.ndarray | np.float32
@@ -121,12 +121,13 @@ def _dual_depthwise(
     kernel: tirx.PrimFunc,
     x: np.ndarray,
     thresholds: np.ndarray,
-    finish: np.ndarray,
+    multiplier: np.ndarray,
+    shift: np.ndarray,
     taps: np.ndarray,
     slope: np.ndarray,
     scale: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    of = dict(zip((*THRESHOLDS, *FINISH), (*thresholds, *finish), strict=True))
+    of = dict(zip(THRESHOLDS, thresholds, strict=True))
     framed = np.pad(x, [[int(pad) for pad in kernel.attrs[PADS]], [0, 0]])
     weights = np.where(taps > 0, np.float32(1), np.float32(-1))
     rest, dots = framed, []
@@ -137,7 +138,7 @@ def _dual_depthwise(
         dots.append((windows * weights.T).sum(axis=-1))
         rest = rest - sign
     residual = x if kernel.attrs[RESIDUAL] else np.float32(0)
-    return _epilogue(dots, scale, of["multiplier"], of["shift"], slope, residual)
+    return _epilogue(dots, scale, multiplier, shift, slope, residual)
 
 
 def _popcount_epilogue(

@@ -35,8 +35,9 @@ MOST_FRAMES = 8
 REGISTERS = """\
 v0 1, v1 −1, v2 16, 1/16, slope, 1/frames; v3-v11 frames, the last for padding; v12 sign bits;
 v13-v31 values
-x0 x, x1 per channel: thresholds, shifts, second thresholds if they are others; x2 per channel:
-multipliers, shifts; x3 taps, x5 y, x6 scales, all to come; x7 groups of channels left"""
+x0 x, x1 thresholds, shifts and, if they are others, second thresholds of four channels after those
+of the four before; x2 multipliers, x3 shifts, x4 taps, x6 y, x7 scales, all to come; x8 groups of
+channels left"""
 
 _ONE, _MINUS, _NUMBERS, _SIGNS = "v0", "v1", "v2", "v12"
 _SIXTEEN, _SIXTEENTH, _SLOPE, _SHARE = (f"v2.s[{lane}]" for lane in range(4))
@@ -100,7 +101,7 @@ class Depthwise:
         return self.framed - self.taps + 1
 
 
-def lay_out_channels(constant: NDArray[np.float32]) -> NDArray[np.float32]:
+def lay_out_thresholds(constant: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, C) as the kernel reads it: (C / 4, n, 4)."""
     grouped = constant.reshape(len(constant), -1, 4).transpose(1, 0, 2)
     return np.ascontiguousarray(grouped)
@@ -112,7 +113,10 @@ def lay_out_taps(taps: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def assembly(shape: Depthwise) -> str:
-    """The kernel as a local function (x, thresholds, finish, taps, slope, y, scales)."""
+    """The kernel as a local function.
+
+    Of (x, thresholds, multipliers, shifts, taps, slope, y, scales).
+    """
     name, groups = shape.name, shape.channels // 4
     stages = in_two_stages(_group(shape), last="frintn")
     share = int(np.float32(1 / shape.framed).view(np.uint32))
@@ -122,18 +126,18 @@ def assembly(shape: Depthwise) -> str:
         "fmov v0.4s, #1.0",
         "fmov v1.4s, #-1.0",
         f"movi {_SIGNS}.4s, #0x80, lsl #24",
-        "mov x7, #0x41800000",  # 16, and 1/16 beside it
-        "movk x7, #0x3D80, lsl #48",
-        "ldr w8, [x4]",
-        f"mov w9, #{share & 0xFFFF}",
-        f"movk w9, #{share >> 16}, lsl #16",
-        "mov v2.d[0], x7",
-        "mov v2.s[2], w8",
-        "mov v2.s[3], w9",
+        "mov x8, #0x41800000",  # 16, and 1/16 beside it
+        "movk x8, #0x3D80, lsl #48",
+        "ldr w9, [x5]",
+        f"mov w10, #{share & 0xFFFF}",
+        f"movk w10, #{share >> 16}, lsl #16",
+        "mov v2.d[0], x8",
+        "mov v2.s[2], w9",
+        "mov v2.s[3], w10",
         *(step.text for step in stages.start),
     ]
     if groups > 1:
-        lines += [f"mov x7, #{groups - 1}", f".L{name}:", "subs x7, x7, #1"]
+        lines += [f"mov x8, #{groups - 1}", f".L{name}:", "subs x8, x8, #1"]
         lines += [*(step.text for step in stages.loop), f"b.ne .L{name}"]
     lines += [step.text for step in stages.finish]
     lines += [f"ldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
@@ -200,7 +204,7 @@ def _group(shape: Depthwise) -> list[Instruction]:
         _finish(group, shape, row, total, scale, multiplier)
     return [
         *group.program,
-        *(step for pointer in ("x0", "x2", "x5") for step in add_constant(pointer, 16)),
+        *(step for pointer in ("x0", "x3", "x6") for step in add_constant(pointer, 16)),
     ]
 
 
@@ -208,7 +212,7 @@ def _taps(group: _Group, count: int) -> list[str]:
     """Four channels' taps, −1 or 1: the bit of a tap becomes the sign of a 1."""
     signs = group.value()
     group.program += [
-        load_single(signs, "x3"),
+        load_single(signs, "x4"),
         vector("ushll {}.8h, {}.8b, #0", signs, signs),
         vector("ushll {}.4s, {}.4h, #0", signs, signs),
     ]
@@ -269,7 +273,7 @@ def _scale(group: _Group, shape: Depthwise, totals: list[str], constants: list[s
         _multiply_add(group, "fmla", scale, size, count)
         group.done(x, count)
     _multiply(group, scale, scale, _SHARE)
-    group.program.append(store(scale, "x6"))
+    group.program.append(store(scale, "x7"))
     return scale
 
 
@@ -288,12 +292,12 @@ def _finish(
     group.add("frintn {}.4s, {}.4s", second, second)
     _multiply_add(group, "fmls", total, second, _SIXTEEN)
     _multiply_add(group, "fmla", total, second, scale)
-    group.program.append(load_at(shift, "x2", 0))
+    group.program.append(load_at(shift, "x3", 0))
     _multiply_add(group, "fmla", shift, total, multiplier)
     _multiply(group, second, shift, _SLOPE)
     group.add("fmax {}.4s, {}.4s, {}.4s", shift, shift, second)
     if shape.residual:
         group.program.append(load_at(second, "x0", 4 * shape.channels * row))
         group.add("fadd {}.4s, {}.4s, {}.4s", shift, shift, second)
-    group.program.append(store_at(shift, "x5", 4 * shape.channels * row))
+    group.program.append(store_at(shift, "x6", 4 * shape.channels * row))
     group.done(total, second, shift)
