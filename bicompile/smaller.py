@@ -103,7 +103,8 @@ def in_steps(array: NDArray[np.float32]) -> NDArray[np.float32] | None:
     whole = np.round(array / step)
     if np.abs(whole).max() >= 2 ** (np.finfo(np.float32).nmant + 1 - _STEP_BITS):
         return None
-    return (whole * step + 0.0).astype(np.float32)  # + 0: no −0
+    rounded: NDArray[np.float32] = (whole * step + 0.0).astype(np.float32)  # + 0: no −0
+    return rounded
 
 
 def _distance(rounded: NDArray[np.float32], array: NDArray[np.float32]) -> float:

@@ -109,7 +109,8 @@ def lay_out_thresholds(constant: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def lay_out_taps(taps: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(k, C) of 0 and 1 as the kernel reads them: (C,) bytes, bit k is set where tap k is −1."""
-    return np.packbits(taps == 0, axis=0, bitorder="little")[0]
+    laid: NDArray[np.uint8] = np.packbits(taps == 0, axis=0, bitorder="little")[0]
+    return laid
 
 
 def assembly(shape: Depthwise) -> str:
