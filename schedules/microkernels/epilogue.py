@@ -32,7 +32,7 @@ REGISTERS = """\
 v12      scale, of the row or of all; v13 slope
 x12 scale, x13 multiplier to come, x14 shift to come, x15 residual or 2^24 + products to come;
 x11 residual of the second row to come; x16 multiplier, x2 shift of the first output
-with a row for each result (see lay_out_rows): x2 shifts, x7 products, x11 and x17 their offsets"""
+with a row for each result (see lay_out_rows): x2 and x7 where shifts and products are told"""
 
 SCALE, SLOPE = "v12", "v13"
 _LANES = 4
@@ -76,8 +76,6 @@ class Epilogue:
         lines = ["ld1r {v13.4s}, [x6]"] if self.slope else []
         lines += ["mov x6, x2", "mov x12, x3", "mov x16, x4", "mov x2, x5", "mov x14, x5"]
         lines += ["mov x15, x7"]
-        lines += ["mov x11, x5"] if self.shift > 1 else []
-        lines += ["mov x17, x7"] if self.products else []
         lines += ["ld1r {v12.4s}, [x12]"] if self.scale == 1 else []
         return [f"\t{line}" for line in lines]
 
@@ -85,16 +83,20 @@ class Epilogue:
         """Before a tile of `rows` rows of results."""
         lines = ["mov x13, x16"] if self.multiplier else []
         lines += ["mov x14, x2"] if self.shift == 1 else []
-        lines += ["ldr w14, [x11], #4", "add x14, x14, x2"] if self.shift > 1 else []
-        lines += ["ldr w15, [x17], #4", "add x15, x15, x7"] if self.products else []
+        lines += _next_row("x14", "x2") if self.shift > 1 else []
+        lines += _next_row("x15", "x7") if self.products else []
         lines += ["ld1r {v12.4s}, [x12], #4"] if self.scale > 1 else []
         if self.residual and rows > 1:
             lines += ["mov x11, x15", *(step.text for step in add_constant("x11", result_bytes))]
         return [f"\t{line}" for line in lines]
 
 
+def _next_row(row: str, told: str) -> list[str]:
+    return [f"ldr w{row[1:]}, [{told}]", f"add {row}, {row}, {told}", f"add {told}, {told}, #4"]
+
+
 def lay_out_rows(table: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(rows, n) with equal rows once: the offset in bytes of every row as uint32, then the rows.
+    """(rows, n) with equal rows once: for every row how many bytes on it lies, uint32; then they.
 
     What differs only at borders, as products do, has few different rows.
     """
@@ -102,7 +104,7 @@ def lay_out_rows(table: NDArray[np.float32]) -> NDArray[np.uint8]:
     distinct, chosen = np.unique(table.view(np.uint32), axis=0, return_inverse=True)
     head = -(-4 * len(table) // VECTOR_BYTES) * VECTOR_BYTES
     offsets = np.zeros(head // 4, np.uint32)
-    offsets[: len(table)] = head + chosen.ravel() * distinct[0].nbytes
+    offsets[: len(table)] = head + chosen.ravel() * distinct[0].nbytes - 4 * np.arange(len(table))
     return np.concatenate([offsets.view(np.uint8), distinct.view(np.uint8).ravel()])
 
 
