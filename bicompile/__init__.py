@@ -27,7 +27,7 @@ def compile(  # noqa: A001 - the word a user looks for
     sign_of_zero: "SignOfZero" = "strict",
     constants: "Constants" = "float32",
     classifier: "ClassifierBits" = "float32",
-    calibration: str | Path = "zoo:clips",
+    calibration: str | Path | None = None,
     check: bool = True,
     records: str | Path | None = None,
 ) -> "Artifact":
@@ -54,7 +54,7 @@ def compile(  # noqa: A001 - the word a user looks for
         sign_of_zero=sign_of_zero,
         constants=constants,
         classifier=classifier,
-        calibration=str(calibration),
+        calibration=None if calibration is None else str(calibration),
         check=check,
         records=None if records is None else str(records),
     )

@@ -15,8 +15,6 @@ from bicompile.errors import UserError, told
 
 _STOPPED = 130  # what typer makes of Ctrl-C
 
-_WIDTH = "where the artifact has several  [default: its first]"
-
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -86,11 +84,12 @@ def compile_(
         Literal["float32", "int8"], typer.Option(help="weights of the last layer")
     ] = "float32",
     calibration: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="what the effect of these two is measured on: sound files or a .npy of inputs"
+            help="what the effect of these two is measured on: sound files or a .npy of inputs  "
+            "[default: zoo:clips]"
         ),
-    ] = "zoo:clips",
+    ] = None,
     check: Annotated[
         bool, typer.Option(help="run the graph before and after every pass and compare")
     ] = True,
@@ -176,7 +175,7 @@ def run(
     clips: Annotated[
         list[str], typer.Argument(help="sound files or folders of them; zoo:clips for samples")
     ],
-    width: Annotated[int | None, typer.Option(help=_WIDTH)] = None,
+    width: Annotated[int | None, typer.Option(help=cli_kernels.WIDTH)] = None,
     device: Annotated[str, typer.Option(help="emulator, qemu or host")] = "emulator",
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
@@ -198,7 +197,7 @@ def verify(
         list[str] | None,
         typer.Argument(help="sound files or folders of them  [default: zoo:clips]"),
     ] = None,
-    width: Annotated[int | None, typer.Option(help=_WIDTH)] = None,
+    width: Annotated[int | None, typer.Option(help=cli_kernels.WIDTH)] = None,
     device: Annotated[str, typer.Option(help="emulator, qemu or host")] = "emulator",
     model: Annotated[
         Path | None,
@@ -270,7 +269,7 @@ def evaluate(
 @app.command()
 def cost(
     artifact: Annotated[Path, typer.Argument(help="artifact folder")],
-    width: Annotated[int | None, typer.Option(help=_WIDTH)] = None,
+    width: Annotated[int | None, typer.Option(help=cli_kernels.WIDTH)] = None,
     core: Annotated[
         list[str] | None,
         typer.Option(help="core to model, again for more: cortex-a53, cortex-a72, neoverse-n1"),

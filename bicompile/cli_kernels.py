@@ -7,10 +7,13 @@ import typer
 
 from bicompile.errors import UserError
 
+WIDTH = "where the artifact has several  [default: its first]"
+
 
 def report(
     artifact: Annotated[Path, typer.Argument(help="artifact folder")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report")],
+    width: Annotated[int | None, typer.Option(help=WIDTH)] = None,
     twin: Annotated[
         Path | None, typer.Option("--float", help="artifact of the float network, to compare with")
     ] = None,
@@ -30,7 +33,7 @@ def report(
     from bicompile.reporting.page import PAGE, write_report
     from bicompile.zoo import PREFIX, traced_model
 
-    read = read_artifact(artifact)
+    read = read_artifact(artifact).at(width)
     other = None if twin is None else read_artifact(twin)
     from_zoo = traced_model(read) if read.source.startswith(PREFIX) else None
     source = model or from_zoo

@@ -1,7 +1,8 @@
 """Constants in fewer bytes without loss: kernels of their own spread them before they are read.
 
-Float32 that is float16 throughout lies as that, whole numbers of two kinds as one bit each, and a
-table of few distinct rows as those and a byte for each row. What a kernel reads is then a buffer of
+Float32 that is float16 throughout lies as that, float32 in equal steps as 16 bits each, whole
+numbers of two kinds as one bit each, and a table of few distinct rows as those and a byte for each
+row. What a kernel reads is then a buffer of
 the workspace, filled by a call just before.
 """
 
@@ -19,6 +20,8 @@ _LEAST_SAVED = 128
 """Bytes; a call that saves less is not worth its code."""
 
 _MOST_ROWS = 256
+
+_FLOAT_BITS, _WHOLE_BITS = 24, 62
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def compacted(program: Program, arch: str) -> Program:
     for call in program.calls:
         layouts = program.layouts.get(call.kernel, {})
         inputs = list(call.inputs)
+        spread_here: dict[tuple[str, bytes], str] = {}
         for index, name in enumerate(call.inputs):
             if name not in program.constants:
                 continue
@@ -50,6 +54,10 @@ def compacted(program: Program, arch: str) -> Program:
             array = layouts[index](array) if index in layouts else array
             spread = _smallest(array)
             if spread is None:
+                continue
+            key = (str(array.dtype), array.tobytes())
+            if key in spread_here:  # as a binarizer's second thresholds are its shifts
+                inputs[index] = spread_here[key]
                 continue
             if spread.name not in kernels:
                 kernels[spread.name] = schedule(spread.nest(), arch).function
@@ -59,7 +67,7 @@ def compacted(program: Program, arch: str) -> Program:
             buffers[buffer] = Buffer(array.shape, str(array.dtype))
             calls.append(Call(spread.name, tuple(packed), (buffer,), ""))
             unpacked[buffer] = name
-            inputs[index] = buffer
+            inputs[index] = spread_here[key] = buffer
         calls.append(replace(call, inputs=tuple(inputs)))
     return replace(
         program,
@@ -72,7 +80,7 @@ def compacted(program: Program, arch: str) -> Program:
 
 
 def _smallest(array: NDArray[np.generic]) -> _Spread | None:
-    forms = [form(array) for form in (_as_halves, _as_bits, _as_rows)]
+    forms = [form(array) for form in (_as_halves, _as_steps, _as_bits, _as_rows)]
     sizes = [(sum(part.nbytes for part in form.packed), form) for form in forms if form is not None]
     size, form = min(sizes, key=lambda each: each[0], default=(array.nbytes, None))
     return form if size + _LEAST_SAVED <= array.nbytes else None
@@ -93,6 +101,35 @@ def _as_halves(array: NDArray[np.generic]) -> _Spread | None:
         return _nest([source], te.compute((n,), lambda i: source[i].astype("float32"), "floats"))
 
     return _Spread(f"widen_{n}", (halves.ravel(),), nest)
+
+
+def _as_steps(array: NDArray[np.generic]) -> _Spread | None:
+    """Float32 whose numbers lie whole steps apart: which step each is, and the first and a step."""
+    if array.dtype != np.float32 or not np.isfinite(array).all() or not array.any():
+        return None
+    exact = array.ravel().astype(np.float64)
+    _, exponents = np.frexp(exact[exact != 0])
+    scale = _FLOAT_BITS - int(exponents.min())  # 2^scale times any of them is whole
+    if exponents.max() + scale > _WHOLE_BITS:
+        return None
+    whole = np.ldexp(exact, scale).astype(np.int64)
+    apart = whole - whole.min()
+    step = int(np.gcd.reduce(apart))
+    if step == 0 or apart.max() // step >= 2**16:
+        return None
+    levels = (apart // step).astype(np.uint16)
+    line = np.array([exact.min(), np.ldexp(float(step), -scale)], np.float32)
+    if (line[0] + levels * line[1]).tobytes() != array.tobytes():
+        return None
+    n = array.size
+
+    def nest() -> tirx.PrimFunc:
+        source = te.placeholder((n,), "uint16", "levels")
+        given = te.placeholder((2,), "float32", "line")
+        made = te.compute((n,), lambda i: given[0] + source[i].astype("float32") * given[1])
+        return _nest([source, given], made)
+
+    return _Spread(f"step_{n}", (levels, line), nest)
 
 
 def _as_bits(array: NDArray[np.generic]) -> _Spread | None:

@@ -219,8 +219,8 @@ def popcount_epilogue(
     return nest if patches is None else conv_nest(nest, patches, used_bytes)
 
 
-ROWS_OF_CHANNELS = ("theta", "move", "theta2", "multiplier", "shift")
-"""What `channels` of dual_depthwise holds, row by row."""
+THRESHOLDS = ("theta", "move", "theta2")
+"""What `thresholds` of dual_depthwise holds, row by row."""
 
 PADS = "bicompile.pads"
 RESIDUAL = "bicompile.residual"
@@ -234,20 +234,25 @@ def dual_depthwise(
     pads: tuple[int, int],
     greater: tuple[bool, bool],
     residual: bool,
+    same: bool = False,
 ) -> tirx.PrimFunc:
     """A depthwise layer of two planes: (F, C) → (F', C) float32, and its scales (C,).
 
     x is framed by `pads` rows of zeros and binarized as dual_scale does, with a scale for every
     channel; every plane is convolved along the rows with taps (k, C) of 0 and 1, which mean −1 and
     1; then come a₁ + scale·a₂, · multiplier, + shift, max(a, slope·a), and + x with `residual`.
-    Operands: x, channels (5, C) as ROWS_OF_CHANNELS says, taps uint8, slope (1,), at most 1.
+    Operands: x, thresholds (3, C) as THRESHOLDS says, multiplier and shift (C,), taps uint8, slope
+    (1,), at most 1. `same` says that theta2 always is move.
     """
     framed, results = frames + sum(pads), frames + sum(pads) - taps + 1
     x = te.placeholder((frames, channels), "float32", "x")
-    constants = te.placeholder((len(ROWS_OF_CHANNELS), channels), "float32", "channels")
+    thresholds = te.placeholder((len(THRESHOLDS), channels), "float32", "thresholds")
+    multiplier, shift = (
+        te.placeholder((channels,), "float32", name) for name in ("multiplier", "shift")
+    )
     weights = te.placeholder((taps, channels), "uint8", "taps")
     slope = te.placeholder((1,), "float32", "slope")
-    of = {name: row for row, name in enumerate(ROWS_OF_CHANNELS)}
+    of = {name: row for row, name in enumerate(THRESHOLDS)}
     one, minus = (tirx.const(sign, "float32") for sign in (1, -1))
 
     def sign(value: Any, theta: Any, up: bool) -> Any:
@@ -259,7 +264,7 @@ def dual_depthwise(
         return tirx.if_then_else(inside, x[row, c], tirx.const(0, "float32"))
 
     def of_channel(name: str, c: Any) -> Any:
-        return constants[of[name], c]
+        return thresholds[of[name], c]
 
     shape = (framed, channels)
     padded = te.compute(shape, frame, "padded")
@@ -293,14 +298,14 @@ def dual_depthwise(
 
     def result(i: Any, c: Any) -> Any:
         value = dot[i, c] + dot2[i, c] * scale[c]
-        value = value * of_channel("multiplier", c) + of_channel("shift", c)
+        value = value * multiplier[c] + shift[c]
         value = tirx.max(value, value * slope[0])
         return value + x[i, c] if residual else value
 
     y = te.compute((results, channels), result, "y")
-    nest = te.create_prim_func([x, constants, weights, slope, y, scale])
+    nest = te.create_prim_func([x, thresholds, multiplier, shift, weights, slope, y, scale])
     attributes = {KIND: "dual_depthwise", "op_pattern": OPAQUE, PADS: list(pads)}
-    attributes |= {GREATER: list(map(int, greater)), RESIDUAL: residual}
+    attributes |= {GREATER: list(map(int, greater)), RESIDUAL: residual, SAME: same}
     for key, value in attributes.items():
         nest = nest.with_attr(key, value)
     return nest

@@ -170,8 +170,8 @@ class _DualDepthwise(onnx_frontend.OnnxOpConverter):
         x, *constants = inputs
         theta, move, theta2, weights, multiplier, shift, slope = map(_constant, constants)
         _, frames, channels = shape_of(x)
-        rows = (theta, move, theta2, multiplier, shift)
-        of_channels = np.stack([_per_output(row, channels) for row in rows])
+        thresholds = np.stack([_per_output(row, channels) for row in (theta, move, theta2)])
+        finish = [np.array(_per_output(row, channels)) for row in (multiplier, shift)]
         taps = np.array(weights[..., 0].T, order="C")
         nest = dual_workloads.dual_depthwise(
             frames,
@@ -180,9 +180,10 @@ class _DualDepthwise(onnx_frontend.OnnxOpConverter):
             pads=tuple(attributes["pads"]),
             greater=(bool(attributes["greater"]), bool(attributes["greater2"])),
             residual=bool(attributes["residual"]),
+            same=np.array_equal(thresholds[1], thresholds[2]),
         )
-        flat = [reshape(builder, x, (frames, channels)), relax.const(of_channels)]
-        flat += [relax.const(taps), relax.const(slope.reshape(1))]
+        flat = [reshape(builder, x, (frames, channels)), relax.const(thresholds)]
+        flat += [relax.const(each) for each in (*finish, taps, slope.reshape(1))]
         results = frames + sum(attributes["pads"]) - len(taps) + 1
         types = [((results, channels), "float32"), ((channels,), "float32")]
         y, _ = call_many(builder, nest, flat, types, name_of(attributes))

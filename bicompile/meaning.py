@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from tvm import tirx
 
-from bicompile.dual_workloads import PADS, PLANES, PRODUCTS, RESIDUAL, ROWS_OF_CHANNELS
+from bicompile.dual_workloads import PADS, PLANES, PRODUCTS, RESIDUAL, THRESHOLDS
 from bicompile.sign_workloads import LIMITS
 from bicompile.workloads import GREATER, GROUPS, IMAGE, KERNEL, KIND, OUTPUT, WINDOW
 
@@ -121,12 +121,14 @@ def _dual_scale(
 def _dual_depthwise(
     kernel: tirx.PrimFunc,
     x: np.ndarray,
-    channels: np.ndarray,
+    thresholds: np.ndarray,
+    multiplier: np.ndarray,
+    shift: np.ndarray,
     taps: np.ndarray,
     slope: np.ndarray,
     scale: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    of = dict(zip(ROWS_OF_CHANNELS, channels, strict=True))
+    of = dict(zip(THRESHOLDS, thresholds, strict=True))
     framed = np.pad(x, [[int(pad) for pad in kernel.attrs[PADS]], [0, 0]])
     weights = np.where(taps > 0, np.float32(1), np.float32(-1))
     rest, dots = framed, []
@@ -137,7 +139,7 @@ def _dual_depthwise(
         dots.append((windows * weights.T).sum(axis=-1))
         rest = rest - sign
     residual = x if kernel.attrs[RESIDUAL] else np.float32(0)
-    return _epilogue(dots, scale, of["multiplier"], of["shift"], slope, residual)
+    return _epilogue(dots, scale, multiplier, shift, slope, residual)
 
 
 def _popcount_epilogue(

@@ -24,6 +24,7 @@ from bicompile.calibration import DEFAULT, Agreement, agreement, read_calibratio
 from bicompile.calls import KernelCall, describe_calls, name_functions, to_json, with_unpacking
 from bicompile.check_object import check_object
 from bicompile.driver import ENTRY, header_source, workspace_bytes
+from bicompile.errors import UserError
 from bicompile.explain import Explanation, explain
 from bicompile.files import atomic_folder
 from bicompile.footprint import Footprint, footprint
@@ -80,7 +81,7 @@ def compile_model(
     sign_of_zero: SignOfZero = "strict",
     constants: Constants = "float32",
     classifier: ClassifierBits = "float32",
-    calibration: str = DEFAULT,
+    calibration: str | None = None,
     check: bool = True,
     dump_ir: Path | None = None,
     records: str | None = None,
@@ -91,12 +92,18 @@ def compile_model(
     them the entry takes the width. `sign_of_zero` is what a Sign gives at 0: `strict` as in ONNX,
     `plus` +1, `minus` −1 (see the pass of that name). `constants` and `classifier` make the object
     smaller and the network another one (see smaller); how often it answers as before is measured on
-    `calibration` (see calibration.read_calibration). With `check` the graph is run before and
-    after every pass and must give the same, and so must the object in the end. `dump_ir` takes the
-    graph after every pass (see rewriting.run_passes), those of several widths in folders `widthN`.
+    `calibration` (see calibration.read_calibration; by default its DEFAULT). With `check` the graph
+    is run before and after every pass and must give the same, and so must the object in the end.
+    `dump_ir` takes the graph after every pass (see rewriting.run_passes), those of several widths
+    in folders `widthN`.
     `records` is a folder of `bicompile tune`, or `zoo` (see records.with_records). Raises UserError
     for what is not accepted; `out` is then as it was.
     """
+    if calibration is not None and constants == classifier == "float32":
+        raise UserError(
+            f"nothing is measured on the calibration set {calibration} without --constants float16 "
+            "or --classifier int8: give one of them, or no --calibration"
+        )
     tuned = None if records is None else load_records(records_folder(records, target))
     chosen = tuple(dict.fromkeys(widths or ()))
     numbers: Sequence[int | None] = chosen if len(chosen) > 1 else (None,)
@@ -110,7 +117,8 @@ def compile_model(
         smaller = make_smaller(lowered, constants=constants, classifier=classifier)
         if smaller == lowered:
             return _Width(traced, lowered, explanation, None)
-        found = agreement(lowered, smaller, read_calibration(calibration, _input_shape(lowered)))
+        inputs = read_calibration(calibration or DEFAULT, _input_shape(lowered))
+        found = agreement(lowered, smaller, inputs)
         return _Width(traced, smaller, explanation, found)
 
     each = [lowered_at(w, n) for w, n in zip(chosen or (None,), numbers, strict=True)]

@@ -25,6 +25,9 @@ _LEAST = 64
 """Elements; a smaller constant stays as it is."""
 
 _MOST = float(np.finfo(np.float16).max)
+_STEPS = 2**16 - 2
+_STEP_BITS = 7
+_COMPARE = ("DualScale", "Threshold", "IntegerThreshold")
 _LEVELS = 127
 _MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Pad")
 
@@ -57,12 +60,16 @@ def is_smaller(model: onnx.ModelProto) -> bool:
 
 
 def _round_constants(graph: onnx.GraphProto) -> None:
-    """Round float32 constants of some size to the nearest float16; they stay float32.
+    """Round float32 constants of some size to what 16 bits hold; they stay float32.
 
-    The layer that reads the input keeps its own: it sums numbers as large as the caller's, and what
-    rounding does to its sums decides bits.
+    That is the nearest float16, or equal steps from the least to the largest number where those
+    are nearer: factors and shifts, whose small numbers need not be finer than the large ones. What
+    is compared with is always float16: that changes next to no bit, and several kinds of it lie in
+    one array. The layer that reads the input keeps its own: it sums numbers as large as the
+    caller's, and what rounding does to its sums decides bits.
     """
     kept = _read_with_input(graph)
+    compared = {name for node in graph.node if node.op_type in _COMPARE for name in node.input}
     for tensor in graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _LEAST:
             continue
@@ -78,7 +85,31 @@ def _round_constants(graph: onnx.GraphProto) -> None:
                 f"node {reader.name or reader.output[0]} has {array[over][0]:g} in its constant "
                 f"{tensor.name}, and float16 ends at {_MOST:g}; compile with --constants float32"
             )
+        stepped = None if tensor.name in compared else in_steps(array)
+        if stepped is not None and _distance(stepped, array) < _distance(rounded, array):
+            rounded = stepped
         tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+
+
+def in_steps(array: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The nearest of 2^16 numbers in equal steps from min to max; None where that is not exact.
+
+    Numbers are whole multiples, of 17 bits, of a step of 7: no product of them is rounded.
+    """
+    if not np.isfinite(array).all() or array.min() == array.max():
+        return None
+    mantissa, exponent = np.frexp((np.float64(array.max()) - np.float64(array.min())) / _STEPS)
+    step = np.ldexp(np.ceil(mantissa * 2**_STEP_BITS), int(exponent) - _STEP_BITS)
+    whole = np.round(array / step)
+    if np.abs(whole).max() >= 2 ** (np.finfo(np.float32).nmant + 1 - _STEP_BITS):
+        return None
+    rounded: NDArray[np.float32] = (whole * step + 0.0).astype(np.float32)  # + 0: no −0
+    return rounded
+
+
+def _distance(rounded: NDArray[np.float32], array: NDArray[np.float32]) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.square(rounded.astype(np.float64) - array).sum())
 
 
 def _read_with_input(graph: onnx.GraphProto) -> set[str]:

@@ -6,19 +6,19 @@ like any other.
 
 from tvm import s_tir, tirx
 
-from bicompile.dual_workloads import PADS, RESIDUAL
+from bicompile.dual_workloads import PADS, RESIDUAL, SAME
 from bicompile.program import Layout
 from bicompile.schedules import microkernels
 from bicompile.schedules.called import call
 from bicompile.schedules.fused import inlined
 from bicompile.schedules.kernel import Kernel
-from bicompile.schedules.microkernels.dual_depthwise import lay_out_channels, lay_out_taps
+from bicompile.schedules.microkernels.dual_depthwise import lay_out_taps, lay_out_thresholds
 from bicompile.workloads import GREATER
 
 
 def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     """Call the microkernel where there is one, else inline what can be."""
-    x, constants, taps, *_ = function.params
+    x, _, _, _, taps, *_ = function.params
     frames, channels = (int(dim) for dim in x.ty.shape)
     before, after = (int(pad) for pad in function.attrs[PADS])
     first, second = (bool(greater) for greater in function.attrs[GREATER])
@@ -29,13 +29,13 @@ def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
         (before, after),
         (first, second),
         bool(function.attrs[RESIDUAL]),
+        bool(function.attrs[SAME]),
     )
     if arch != "aarch64" or not shape.fits():
         return inlined(function, arch)
-    width = int(constants.ty.shape[0])
     layouts: dict[int, Layout] = {
-        1: lambda constant: lay_out_channels(constant.reshape(width, channels)),
-        2: lambda constant: lay_out_taps(constant.reshape(shape.taps, channels)),
+        1: lambda rows: lay_out_thresholds(rows.reshape(-1, channels)[: shape.thresholds]),
+        4: lambda constant: lay_out_taps(constant.reshape(shape.taps, channels)),
     }
     assembly = {shape.name: microkernels.convolve_depthwise(shape)}
     return Kernel(call(function, shape.name, function.params), assembly, layouts)

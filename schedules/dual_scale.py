@@ -62,7 +62,8 @@ def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
     )
     layouts: dict[int, Layout] = {i: lambda constant: np.tile(constant, joined) for i in (1, 2, 3)}
     if shape.same:
-        layouts[2] = lambda shift: np.tile(_moved(shift, greater=second), joined)
+        # Of the second thresholds, which are the shifts, nothing is read: no need to store them.
+        layouts[2] = layouts[3] = lambda shift: np.tile(_moved(shift, greater=second), joined)
     body = call(function, shape.name, function.params)
     return Kernel(body, {shape.name: microkernels.binarize(shape)}, layouts)
 

@@ -17,6 +17,7 @@ from bicompile.schedules.called import call
 from bicompile.schedules.decisions import Tile, decided
 from bicompile.schedules.fused import vectorize
 from bicompile.schedules.kernel import Kernel
+from bicompile.schedules.microkernels.epilogue import lay_out_rows
 from bicompile.schedules.popcount_gemm import tiled
 from bicompile.workloads import USED_BYTES
 
@@ -76,10 +77,12 @@ def called(
         list(operands).index("weights"): lambda w: kernel.lay_out(w.reshape(n, row_bytes))
     }
     if epilogue.products:
-        layouts[list(operands).index("products")] = _biases
+        layouts[list(operands).index("products")] = lambda products: _biases(products.reshape(m, n))
+    if epilogue.shift > 1:
+        layouts[list(operands).index("shift")] = lambda s: lay_out_rows(s.reshape(m, n))
     return Kernel(call(function, kernel.name, arguments), {kernel.name: kernel.assembly}, layouts)
 
 
-def _biases(products: NDArray[np.int32]) -> NDArray[np.float32]:
-    """2^24 + products, exact where they are even."""
-    return (_TWO_24 + products).astype(np.float32)
+def _biases(products: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """2^24 + products, exact where they are even, equal rows once."""
+    return lay_out_rows((_TWO_24 + products).astype(np.float32))

@@ -1,5 +1,6 @@
 """Constants in fewer bytes: what kernels read is what it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from bicompile.driver import ENTRY
 from bicompile.memory import plan_memory
 from bicompile.program import Buffer, Call, Program
 from bicompile.scheduling import schedule_program
+from bicompile.smaller import in_steps
 from bicompile.targets import find_target
 
 RANDOM = np.random.default_rng(3)
@@ -26,6 +28,8 @@ ROWS[1, 0] = -0.0
 
 CONSTANTS = {
     "halves": HALVES.astype(np.float32),
+    "steps": in_steps(RANDOM.uniform(-0.3, 0.7, 300).astype(np.float32)),
+    "far": in_steps(RANDOM.uniform(0.7, 1.5, 300).astype(np.float32)),
     "bits": RANDOM.choice(np.array([0x3F80, 0xBF80], np.uint16), (20, 4, 8)),
     "rows": ROWS[RANDOM.integers(0, 3, 64)],
     "counts": np.array([[400] * 32, [384] * 32], np.int32)[RANDOM.integers(0, 2, 50)],
@@ -50,11 +54,11 @@ def stored(program: Program) -> int:
 
 
 @pytest.mark.parametrize("target", ["cortex-a53", "host"])
-@pytest.mark.parametrize("name", ["halves", "bits", "rows", "counts"])
+@pytest.mark.parametrize("name", ["halves", "steps", "far", "bits", "rows", "counts"])
 def test_a_compacted_constant_is_read_bit_for_bit(name: str, target: str, tmp_path: Path) -> None:
     array, processor = CONSTANTS[name], find_target(target)
     program = compacted(schedule_program(copy(array), processor.arch), processor.arch)
-    assert stored(program) <= array.nbytes / 1.9
+    assert stored(program) <= array.nbytes / 1.9 + 8
     plan = plan_memory(program)
     build_object(program, plan, processor, tmp_path / "model.o")
     given, result = TensorSpec("unused", (4,)), TensorSpec("copy", (array.nbytes // 4,))
@@ -77,3 +81,18 @@ def test_a_buffer_that_holds_a_constant_is_told_with_it() -> None:
     spread, call = program.calls
     assert program.unpacked == {call.inputs[0]: "constant"}
     assert spread.outputs == call.inputs
+
+
+def test_equal_constants_of_a_call_are_spread_once() -> None:
+    program = copy(CONSTANTS["halves"])
+    (call,) = program.calls
+    source, same = (te.placeholder((300,), "float32", name) for name in ("source", "same"))
+    total = te.compute((300,), lambda i: source[i] + same[i], "to")
+    kernel = te.create_prim_func([source, same, total]).without_attr("global_symbol")
+    twice = replace(
+        program,
+        kernels={call.kernel: kernel},
+        calls=(replace(call, inputs=("constant", "constant")),),
+    )
+    spread, added = compacted(schedule_program(twice, "aarch64"), "aarch64").calls
+    assert added.inputs == 2 * spread.outputs

@@ -9,6 +9,9 @@ import onnx
 import pytest
 from checkpoints import untrained
 from command_line import Run
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from kernel_runs import run_kernels
 from networks import keyword_network, model_of
 from onnx import helper, numpy_helper
@@ -19,7 +22,7 @@ from bicompile.check import session
 from bicompile.devices import open_device
 from bicompile.errors import UserError
 from bicompile.ops import function_protos
-from bicompile.smaller import is_smaller, make_smaller
+from bicompile.smaller import in_steps, is_smaller, make_smaller
 from bicompile.verify import verify
 from bicompile.workloads import quantized_linear
 
@@ -55,13 +58,57 @@ def test_without_options_the_graph_stays() -> None:
     assert not is_smaller(same)
 
 
-def test_constants_are_rounded_to_the_nearest_float16() -> None:
-    smaller = make_smaller(classifier(WEIGHTS), constants="float16", classifier="float32")
+def test_constants_are_rounded_to_the_nearest_float16_where_that_is_nearer() -> None:
+    weights = WEIGHTS.copy()
+    weights[0, 0] = 5000  # so that equal steps are wide
+    smaller = make_smaller(classifier(weights), constants="float16", classifier="float32")
     found = constants_of(smaller)
     assert found["weights"].dtype == np.float32
-    np.testing.assert_array_equal(found["weights"], WEIGHTS.astype(np.float16))
+    np.testing.assert_array_equal(found["weights"], weights.astype(np.float16))
     np.testing.assert_array_equal(found["bias"], np.arange(6))
     assert is_smaller(smaller)
+
+
+def test_constants_are_rounded_to_equal_steps_where_those_are_nearer() -> None:
+    smaller = make_smaller(classifier(WEIGHTS), constants="float16", classifier="float32")
+    found = constants_of(smaller)["weights"]
+    np.testing.assert_array_equal(found, in_steps(WEIGHTS))
+    assert np.abs(found - WEIGHTS).max() < np.abs(WEIGHTS.astype(np.float16) - WEIGHTS).max() / 4
+
+
+@given(
+    arrays(
+        np.float32,
+        st.integers(2, 40),
+        elements=st.floats(-(2.0**60), 2.0**60, width=32, allow_subnormal=False),
+    )
+)
+def test_equal_steps_are_as_near_as_half_a_step(array: np.ndarray) -> None:
+    found = in_steps(array)
+    if found is None:
+        return
+    apart = float(array.max()) - float(array.min())
+    error = np.abs(found.astype(np.float64) - array).max()
+    assert error <= 0.51 * (1 + 2**-6) * apart / (2**16 - 2)
+    assert len(np.unique(found)) <= 2**16
+
+
+def test_what_is_compared_with_is_float16() -> None:
+    thresholds = {name: WEIGHTS.ravel() for name in ("theta", "shift")}
+    binarize = helper.make_node(
+        "DualScale", ["x", "theta", "shift", "shift"], ["bits", "scale"], "binarize",
+        domain="bicompile", axes=[1], group=1, greater=1, greater2=1,
+    )  # fmt: skip
+    move = helper.make_node("Add", ["x", "moved"], ["y"], "move")
+    given_constants = {**thresholds, "moved": WEIGHTS.ravel()}
+    model = model_of([move], given_constants, x=(1, 96), y=(1, 96))
+    model.graph.node.insert(0, helper.make_node("Neg", ["x"], ["negative"], "first"))
+    model.graph.node.append(binarize)
+    for node in list(model.graph.node)[1:]:
+        node.input[0] = "negative"
+    found = constants_of(make_smaller(model, constants="float16", classifier="float32"))
+    np.testing.assert_array_equal(found["theta"], WEIGHTS.ravel().astype(np.float16))
+    np.testing.assert_array_equal(found["moved"], in_steps(WEIGHTS.ravel()))
 
 
 @pytest.mark.parametrize("value", [65520, -1e9])
@@ -206,6 +253,7 @@ def test_the_command_tells_flash_and_agreement(
         (("--constants", "float8"), "float8"),
         (("--classifier", "int8"), "no float classifier"),
         (("--constants", "float16", "--calibration", "set.npy"), "takes (1, 1, 32, 32)"),
+        (("--calibration", "set.npy"), "without --constants float16 or --classifier int8"),
     ],
 )
 def test_what_cannot_be_made_smaller_is_one_sentence(

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import onnx
 
+from bicompile.branches import lower_widths
 from bicompile.errors import UserError
 from bicompile.explain import explain
 from bicompile.graph_text import graph_text
-from bicompile.lower import lower
 from bicompile.reporting.measured import Measured
 from bicompile.scheduling import schedule_program
 
@@ -34,7 +34,7 @@ def steps_of(measured: Measured, traced: onnx.ModelProto | None, core: str) -> l
     where it has other layers than report.json tells.
     """
     artifact = measured.artifact
-    lowered = onnx.load(artifact.folder / "lowered.onnx")
+    lowered = onnx.load(artifact.lowered)
     if traced is not None:
         _check_source(measured, traced, lowered)
     passes = Step(
@@ -42,7 +42,8 @@ def steps_of(measured: Measured, traced: onnx.ModelProto | None, core: str) -> l
         None if traced is None else graph_text(traced),
         graph_text(lowered),
     )
-    nests = lower(lowered)
+    graphs = {width: onnx.load(artifact.at(width).lowered) for width in artifact.widths or (None,)}
+    nests = lower_widths(graphs)[artifact.width]  # all of them, for the names of the kernels
     scheduled = schedule_program(nests, artifact.target.arch)
     rows = measured.run.kernels(measured.calls)
     spent = {row.name: row.modelled_cycles[core] for row in rows}

@@ -66,7 +66,7 @@ def measure(artifact: Artifact, cores: Sequence[str]) -> Measured:
     report.json that tells no layers or other calls.
     """
     run = observe(artifact.executable, sample_of(artifact.executable), cores)
-    calls = read_calls(artifact.folder / "report.json")
+    calls = read_calls(artifact.report)
     rows = {row.name: row for row in run.layers(calls)}
     parts = []
     for layer in _layers(artifact):
@@ -76,6 +76,19 @@ def measure(artifact: Artifact, cores: Sequence[str]) -> Measured:
         parts.append(_part(row, calls, layer["binary"], layer["reason"], products))
     parts += [_part(row, calls, False, "", 0) for row in rows.values()]
     return Measured(artifact, calls, run, parts, run.total("in all"))
+
+
+def totals(ours: Measured) -> dict[int, Row]:
+    """What a run takes at every width of the artifact; nothing where it has one only."""
+    cores = list(ours.run.cycles)
+    found = {}
+    for width in ours.artifact.widths:
+        if width == ours.artifact.width:
+            found[width] = ours.total
+            continue
+        executable = ours.artifact.at(width).executable
+        found[width] = observe(executable, sample_of(executable), cores).total(f"width {width}")
+    return found
 
 
 def check_twin(ours: Artifact, twin: Artifact) -> None:
@@ -95,7 +108,7 @@ def check_twin(ours: Artifact, twin: Artifact) -> None:
             )
 
 
-def to_json(ours: Measured, twin: Measured | None) -> dict[str, Any]:
+def to_json(ours: Measured, twin: Measured | None, widths: Mapping[int, Row]) -> dict[str, Any]:
     """What report.json holds: these keys stay, more may come."""
     cores = list(ours.run.cycles)
     told = {
@@ -103,6 +116,8 @@ def to_json(ours: Measured, twin: Measured | None) -> dict[str, Any]:
         "models": {core: model_source(core) for core in cores},
         **_told(ours),
     }
+    if widths:
+        told["widths"] = {str(width): _figures(total) for width, total in widths.items()}
     if twin is not None:
         told["float"] = _told(twin)
         told["float_over_ours"] = ratios(ours, twin)
@@ -122,7 +137,7 @@ def ratios(ours: Measured, twin: Measured) -> dict[str, float]:
 def _told(measured: Measured) -> dict[str, Any]:
     artifact = measured.artifact
     return {
-        "model": artifact.source,
+        "model": artifact.model,
         "target": artifact.target.name,
         "workspace_bytes": artifact.workspace_bytes,
         "total": _figures(measured.total),
@@ -163,7 +178,7 @@ def _part(row: Row, calls: Sequence[KernelCall], binary: bool, reason: str, prod
 
 
 def _layers(artifact: Artifact) -> list[dict[str, Any]]:
-    path = artifact.folder / "report.json"
+    path = artifact.report
     try:
         told: list[dict[str, Any]] = json.loads(path.read_text())["layers"]
     except (ValueError, KeyError, TypeError) as error:

@@ -19,7 +19,7 @@ from bicompile.schedules.microkernels.instructions import (
     floating,
     load,
     load_at,
-    load_half,
+    load_single,
     store,
     store_at,
     vector,
@@ -33,14 +33,16 @@ MOST_FRAMES = 8
 """So that all frames stay in registers."""
 
 REGISTERS = """\
-v0 1, v1 −1, v2 16, 1/16, slope, 1/frames; v3-v11 frames, the last for padding; v12-v31 values
-x0 x, x1 per channel: thresholds, shifts, second thresholds, multipliers, shifts; x2 taps, x4 y,
-x5 scales, all to come; x6 groups of channels left"""
+v0 1, v1 −1, v2 16, 1/16, slope, 1/frames; v3-v11 frames, the last for padding; v12 sign bits;
+v13-v31 values
+x0 x, x1 thresholds, shifts and, if they are others, second thresholds of four channels after those
+of the four before; x2 multipliers, x3 shifts, x4 taps, x6 y, x7 scales, all to come; x8 groups of
+channels left"""
 
-_ONE, _MINUS, _NUMBERS = "v0", "v1", "v2"
+_ONE, _MINUS, _NUMBERS, _SIGNS = "v0", "v1", "v2", "v12"
 _SIXTEEN, _SIXTEENTH, _SLOPE, _SHARE = (f"v2.s[{lane}]" for lane in range(4))
 _FRAMES = [f"v{n}" for n in range(3, 12)]
-_VALUES = [f"v{n}" for n in range(12, 32)]
+_VALUES = [f"v{n}" for n in range(13, 32)]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Depthwise:
         pads: frames of zeros before and after.
         greater: for either plane, whether b is 1 by ≥; else by ≤.
         residual: whether x is added to the result, which then has as many frames.
+        same: whether the second thresholds are the shifts of the binarizer.
     """
 
     frames: int
@@ -62,13 +65,14 @@ class Depthwise:
     pads: tuple[int, int]
     greater: tuple[bool, bool]
     residual: bool
+    same: bool
 
     @property
     def name(self) -> str:
         """A name of its own."""
         directions = "".join("ge" if greater else "le" for greater in self.greater)
         window = f"{self.taps}_{self.pads[0]}_{self.pads[1]}"
-        kind = "_residual" if self.residual else ""
+        kind = ("_residual" if self.residual else "") + ("_same" if self.same else "")
         return f"dual_depthwise_{self.frames}x{self.channels}_{window}_{directions}{kind}"
 
     def fits(self) -> bool:
@@ -82,6 +86,11 @@ class Depthwise:
         )
 
     @property
+    def thresholds(self) -> int:
+        """Rows of thresholds and shifts that it reads."""
+        return 2 if self.same else 3
+
+    @property
     def framed(self) -> int:
         """Frames with padding."""
         return self.frames + sum(self.pads)
@@ -92,20 +101,23 @@ class Depthwise:
         return self.framed - self.taps + 1
 
 
-def lay_out_channels(constant: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(5, C) as the kernel reads it: (C / 4, 5, 4)."""
+def lay_out_thresholds(constant: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, C) as the kernel reads it: (C / 4, n, 4)."""
     grouped = constant.reshape(len(constant), -1, 4).transpose(1, 0, 2)
     return np.ascontiguousarray(grouped)
 
 
-def lay_out_taps(taps: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """(k, C) of 0 and 1 as the kernel reads them: (C / 4, k, 4) of −1 and 1 as bfloat16."""
-    grouped = taps.reshape(len(taps), -1, 4).transpose(1, 0, 2)
-    return np.where(grouped > 0, 0x3F80, 0xBF80).astype(np.uint16)
+def lay_out_taps(taps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(k, C) of 0 and 1 as the kernel reads them: (C,) bytes, bit k is set where tap k is −1."""
+    laid: NDArray[np.uint8] = np.packbits(taps == 0, axis=0, bitorder="little")[0]
+    return laid
 
 
 def assembly(shape: Depthwise) -> str:
-    """The kernel as a local function (x, channels, taps, slope, y, scales)."""
+    """The kernel as a local function.
+
+    Of (x, thresholds, multipliers, shifts, taps, slope, y, scales).
+    """
     name, groups = shape.name, shape.channels // 4
     stages = in_two_stages(_group(shape), last="frintn")
     share = int(np.float32(1 / shape.framed).view(np.uint32))
@@ -114,18 +126,19 @@ def assembly(shape: Depthwise) -> str:
     lines += [
         "fmov v0.4s, #1.0",
         "fmov v1.4s, #-1.0",
-        "mov x6, #0x41800000",  # 16, and 1/16 beside it
-        "movk x6, #0x3D80, lsl #48",
-        "ldr w7, [x3]",
-        f"mov w8, #{share & 0xFFFF}",
-        f"movk w8, #{share >> 16}, lsl #16",
-        "mov v2.d[0], x6",
-        "mov v2.s[2], w7",
-        "mov v2.s[3], w8",
+        f"movi {_SIGNS}.4s, #0x80, lsl #24",
+        "mov x8, #0x41800000",  # 16, and 1/16 beside it
+        "movk x8, #0x3D80, lsl #48",
+        "ldr w9, [x5]",
+        f"mov w10, #{share & 0xFFFF}",
+        f"movk w10, #{share >> 16}, lsl #16",
+        "mov v2.d[0], x8",
+        "mov v2.s[2], w9",
+        "mov v2.s[3], w10",
         *(step.text for step in stages.start),
     ]
     if groups > 1:
-        lines += [f"mov x6, #{groups - 1}", f".L{name}:", "subs x6, x6, #1"]
+        lines += [f"mov x8, #{groups - 1}", f".L{name}:", "subs x8, x8, #1"]
         lines += [*(step.text for step in stages.loop), f"b.ne .L{name}"]
     lines += [step.text for step in stages.finish]
     lines += [f"ldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
@@ -164,7 +177,7 @@ class _Group:
 def _group(shape: Depthwise) -> list[Instruction]:
     """Four channels of every frame."""
     group = _Group(shape)
-    constants = [group.next("x1") for _ in range(3)]
+    constants = [group.next("x1") for _ in range(shape.thresholds)]
     totals: list[str] = []
     for frame in range(shape.frames):
         x = group.value()
@@ -178,11 +191,7 @@ def _group(shape: Depthwise) -> list[Instruction]:
             group.done(size)
     scale = _scale(group, shape, totals, constants)
     group.done(*constants)
-    weights = []
-    for _ in range(shape.taps):
-        weights.append(group.value())
-        group.program.append(load_half(weights[-1], "x2"))
-        group.program.append(vector("shll {}.4s, {}.4h, #16", weights[-1], weights[-1]))
+    weights = _taps(group, shape.taps)
     totals = []
     for row in range(shape.results):
         seen = [_frame(shape, row + tap) for tap in range(shape.taps)]
@@ -191,18 +200,36 @@ def _group(shape: Depthwise) -> list[Instruction]:
         for register, weight in zip(seen[1:], weights[1:], strict=True):
             _multiply_add(group, "fmla", totals[row], register, weight)
     group.done(*weights, *_FRAMES)
-    multiplier = group.next("x1")
+    multiplier = group.next("x2")
     for row, total in enumerate(totals):
         _finish(group, shape, row, total, scale, multiplier)
     return [
         *group.program,
-        *(step for pointer in ("x0", "x1", "x4") for step in add_constant(pointer, 16)),
+        *(step for pointer in ("x0", "x3", "x6") for step in add_constant(pointer, 16)),
     ]
+
+
+def _taps(group: _Group, count: int) -> list[str]:
+    """Four channels' taps, −1 or 1: the bit of a tap becomes the sign of a 1."""
+    signs = group.value()
+    group.program += [
+        load_single(signs, "x4"),
+        vector("ushll {}.8h, {}.8b, #0", signs, signs),
+        vector("ushll {}.4s, {}.4h, #0", signs, signs),
+    ]
+    taps = [group.value() for _ in range(count)]
+    for number, tap in enumerate(taps):
+        group.program += [
+            vector(f"shl {{}}.4s, {{}}.4s, #{31 - number}", tap, signs),
+            accumulating("bif {}.16b, {}.16b, {}.16b", tap, _ONE, _SIGNS),
+        ]
+    group.done(signs)
+    return taps
 
 
 def _binarize(group: _Group, shape: Depthwise, x: str, into: str, constants: list[str]) -> str:
     """b₁ + 16·b₂ of x, and |rest − shift| in the register that held x."""
-    theta, move, theta2 = constants
+    theta, move, theta2 = constants if len(constants) == 3 else (*constants, constants[1])
     second = group.value()
     for sign, threshold, greater in ((into, theta, 0), (second, theta2, 1)):
         sides = (x, threshold) if shape.greater[greater] else (threshold, x)
@@ -247,7 +274,7 @@ def _scale(group: _Group, shape: Depthwise, totals: list[str], constants: list[s
         _multiply_add(group, "fmla", scale, size, count)
         group.done(x, count)
     _multiply(group, scale, scale, _SHARE)
-    group.program.append(store(scale, "x5"))
+    group.program.append(store(scale, "x7"))
     return scale
 
 
@@ -266,12 +293,12 @@ def _finish(
     group.add("frintn {}.4s, {}.4s", second, second)
     _multiply_add(group, "fmls", total, second, _SIXTEEN)
     _multiply_add(group, "fmla", total, second, scale)
-    group.program.append(load_at(shift, "x1", 0))
+    group.program.append(load_at(shift, "x3", 0))
     _multiply_add(group, "fmla", shift, total, multiplier)
     _multiply(group, second, shift, _SLOPE)
     group.add("fmax {}.4s, {}.4s, {}.4s", shift, shift, second)
     if shape.residual:
         group.program.append(load_at(second, "x0", 4 * shape.channels * row))
         group.add("fadd {}.4s, {}.4s, {}.4s", shift, shift, second)
-    group.program.append(store_at(shift, "x4", 4 * shape.channels * row))
+    group.program.append(store_at(shift, "x6", 4 * shape.channels * row))
     group.done(total, second, shift)

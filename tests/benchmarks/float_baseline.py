@@ -73,7 +73,7 @@ def product(layer: Layer, cores: list[str]) -> tuple[int, Cost]:
 def networks(width: int, cores: list[str], folder: Path) -> tuple[Cost, Cost]:
     """The binary and the float network of a width."""
     target = find_target("cortex-a53")
-    binary = compile_model(NETWORK, target, folder / "binary", width=width, check=False)
+    binary = compile_model(NETWORK, target, folder / "binary", widths=(width,), check=False)
     onnx.save(float_network(BLOCKS[width]), folder / "float.onnx")
     twin = compile_model(str(folder / "float.onnx"), target, folder / "float", check=False)
     return total(binary.artifact.executable, cores), total(twin.artifact.executable, cores)

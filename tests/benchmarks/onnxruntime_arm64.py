@@ -6,11 +6,12 @@ qemu-user counts (count_instructions.c); a run is what lies between two marks, l
 and a call cost by themselves, and the median of the later runs is printed. Our objects are called
 in the same process and counted by the same plugin, beside what our emulator counts: some three
 thousand instructions of ctypes come with them. The outputs of onnxruntime on
-arm64 are compared with those of onnxruntime here.
+arm64 are compared with those of onnxruntime here. The int8 networks are those of onnxruntime's own
+quantization, with the PReLU of the network and with ReLU, which its int8 kernels have.
 
 There are no cycles: the models read traces of our emulator, which loads our objects alone.
 
-    python tests/benchmarks/onnxruntime_arm64.py [--folder build/arm64]
+    python tests/benchmarks/onnxruntime_arm64.py [--folder build/arm64] [--cpu cortex-a53]
 
 Needs qemu-user, apt-get and pip with their networks, and some 250 MB; installs nothing.
 """
@@ -28,6 +29,7 @@ import numpy as np
 import onnx
 from host_speed import BLOCKS, NETWORK, float_network
 from onnx import TensorProto, helper
+from quantized_network import quantized, with_relu
 
 from bicompile import toolchain
 from bicompile.check import session
@@ -117,6 +119,9 @@ def networks(folder: Path) -> tuple[list[dict[str, Any]], list[int | None]]:
     }
     for width in WIDTHS:
         models[f"onnxruntime, float, {BLOCKS[width]} blocks"] = float_network(BLOCKS[width])
+    whole = models["onnxruntime, float, 8 blocks"]
+    models["onnxruntime, int8, 8 blocks"] = quantized(whole)
+    models["onnxruntime, int8, ReLU, 8 blocks"] = quantized(with_relu(whole))
     given, counted = [], []
     for name, model in models.items():
         path = folder / f"{len(given)}.onnx"
@@ -128,11 +133,12 @@ def networks(folder: Path) -> tuple[list[dict[str, Any]], list[int | None]]:
         given.append({"name": name, "path": str(path), "input": shapes[0], "output": shapes[1]})
         counted.append(None)
     target = find_target("cortex-a53")
+    sources: list[tuple[str, str, tuple[int, ...] | None]]
     sources = [("float, 8 blocks", str(folder / "1.onnx"), None)]
-    sources += [(f"binary, width {width}", NETWORK, width) for width in WIDTHS]
-    for name, source, width in sources:
+    sources += [(f"binary, width {width}", NETWORK, (width,)) for width in WIDTHS]
+    for name, source, widths in sources:
         out = folder / f"ours{len(given)}"
-        ours = compile_model(source, target, out, width=width, check=False).artifact.executable
+        ours = compile_model(source, target, out, widths=widths, check=False).artifact.executable
         library = out / "model.so"
         toolchain.link_shared(ours.object, library, target)
         shapes = {"input": ours.input.shape, "output": ours.output.shape}
@@ -154,7 +160,9 @@ def main() -> None:
     """Print the table."""
     parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("build/arm64"))
-    folder = parser.parse_args().folder.resolve()
+    parser.add_argument("--cpu", default="cortex-a53", help="of qemu; neoverse-n1 has dotprod")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     root, packages = install(folder)
     plugin = folder / "count.so"
@@ -163,7 +171,7 @@ def main() -> None:
     given, counted = networks(folder)
     (python,) = root.glob("usr/bin/python3.[0-9]*")
     told = run(
-        *("qemu-aarch64", "-cpu", "cortex-a53", "-plugin", plugin, "-L", root),
+        *("qemu-aarch64", "-cpu", options.cpu, "-plugin", plugin, "-L", root),
         *("-E", f"PYTHONPATH={packages}", "-E", "PYTHONHASHSEED=0", python),
         *(HERE / "count_runs.py", json.dumps(given)),
     ).splitlines()
@@ -173,12 +181,12 @@ def main() -> None:
     each = len(runs) // (len(given) + 1)
     late = [runs[at + each // 2 : at + each] for at in range(0, len(runs), each)]
     nothing, *counts = (statistics.median_low(those) for those in late)
-    print(f"onnxruntime {version('onnxruntime')}, instructions of one run under qemu-user")
+    print(f"onnxruntime {version('onnxruntime')}, instructions of one run, qemu's {options.cpu}")
     for network, count, ours, output in zip(given, counts, counted, outputs[1:], strict=True):
         if ours is None:
             check_output(network, output)
         beside = "" if ours is None else f"  {ours} by our emulator"
-        print(f"{network['name']:32}{count - nothing:>10}{beside}")
+        print(f"{network['name']:36}{count - nothing:>10}{beside}")
 
 
 if __name__ == "__main__":
