@@ -28,10 +28,10 @@ block. Seconds of processor time, x86-64 virtual machine:
 
 | blocks | 8 | 32 | 128 |
 | --- | --- | --- | --- |
-| all passes | 0.99 | 3.8 | 14.9 |
-| all passes, each checked in onnxruntime | 6.9 | 40 | 381 |
+| all passes | 1.07 | 3.8 | 16.1 |
+| all passes, each checked in onnxruntime | 6.5 | 38 | 311 |
 
-The passes take 0.94 times as long per block at 128 as at 8. The check grows faster: onnxruntime
+The passes take 0.95 times as long per block at 128 as at 8. The check grows faster: onnxruntime
 takes 16 s to load the 128 blocks once, and does so after every pass.
 """
 
