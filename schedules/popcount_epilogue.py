@@ -17,7 +17,7 @@ from bicompile.schedules.called import call
 from bicompile.schedules.decisions import Tile, decided
 from bicompile.schedules.fused import vectorize
 from bicompile.schedules.kernel import Kernel
-from bicompile.schedules.microkernels.epilogue import lay_out_rows
+from bicompile.schedules.microkernels import tables
 from bicompile.schedules.popcount_gemm import tiled
 from bicompile.workloads import USED_BYTES
 
@@ -79,10 +79,10 @@ def called(
     if epilogue.products:
         layouts[list(operands).index("products")] = lambda products: _biases(products.reshape(m, n))
     if epilogue.shift > 1:
-        layouts[list(operands).index("shift")] = lambda s: lay_out_rows(s.reshape(m, n))
+        layouts[list(operands).index("shift")] = lambda s: tables.lay_out(s.reshape(m, n))
     return Kernel(call(function, kernel.name, arguments), {kernel.name: kernel.assembly}, layouts)
 
 
 def _biases(products: NDArray[np.int32]) -> NDArray[np.uint8]:
     """2^24 + products, exact where they are even, equal rows once."""
-    return lay_out_rows((_TWO_24 + products).astype(np.float32))
+    return tables.lay_out((_TWO_24 + products).astype(np.float32))

@@ -61,6 +61,6 @@ def called(
     body = call(function, kernel.name, [rows, weights, result, limits])
     layouts: dict[int, Layout] = {
         1: lambda w: kernel.lay_out(w.reshape(n, row_bytes)),
-        2: signs.lay_out,
+        2: lambda most: signs.lay_out(most.reshape(-1, n)),
     }
     return Kernel(body, {kernel.name: kernel.assembly}, layouts)

@@ -296,8 +296,6 @@ def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
     lines += _moved("x6", (results - 1) * shape.result_bytes)
     if shape.epilogue is not None and shape.epilogue.residual:
         lines += _moved("x15", (results - 1) * shape.result_bytes)
-    if shape.signs is not None:
-        lines += shape.signs.end(results)
     if tiles > 1:
         lines += ["\tsubs x8, x8, #1", f"\tb.ne {loop}"]
     return lines

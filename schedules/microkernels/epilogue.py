@@ -10,9 +10,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bicompile.schedules.microkernels.instructions import (
     FLOAT_LATENCY,
     Instruction,
@@ -26,13 +23,13 @@ from bicompile.schedules.microkernels.instructions import (
     store_lanes,
     store_pair,
 )
-from bicompile.schedules.microkernels.weights import VECTOR_BYTES
+from bicompile.schedules.microkernels.tables import next_row
 
 REGISTERS = """\
 v12      scale, of the row or of all; v13 slope
 x12 scale, x13 multiplier to come, x14 shift to come, x15 residual or 2^24 + products to come;
 x11 residual of the second row to come; x16 multiplier, x2 shift of the first output
-with a row for each result (see lay_out_rows): x2 and x7 where shifts and products are told"""
+with a row for each result (see tables): x2 and x7 where shifts and products are told"""
 
 SCALE, SLOPE = "v12", "v13"
 _LANES = 4
@@ -45,10 +42,10 @@ class Epilogue:
     Attributes:
         planes: of a row of results: 1, or 2 that lie all rows apart.
         products: whether every result has a number of products by itself, given as the float32
-            2^24 + products, as lay_out_rows gives them.
+            2^24 + products, as tables.lay_out gives them.
         scale: factors of the second plane: 0 where there is one plane, 1, or one for every row.
         multiplier: whether every output has a factor.
-        shift: 0, 1 for a shift of every output, 2 for one of every result, as lay_out_rows gives
+        shift: 0, 1 for a shift of every output, 2 for one of every result, as tables.lay_out gives
             them.
         slope: whether there is a PReLU; its one slope is at most 1.
         residual: whether something like the results is added.
@@ -83,29 +80,12 @@ class Epilogue:
         """Before a tile of `rows` rows of results."""
         lines = ["mov x13, x16"] if self.multiplier else []
         lines += ["mov x14, x2"] if self.shift == 1 else []
-        lines += _next_row("x14", "x2") if self.shift > 1 else []
-        lines += _next_row("x15", "x7") if self.products else []
+        lines += next_row("x14", "x2") if self.shift > 1 else []
+        lines += next_row("x15", "x7") if self.products else []
         lines += ["ld1r {v12.4s}, [x12], #4"] if self.scale > 1 else []
         if self.residual and rows > 1:
             lines += ["mov x11, x15", *(step.text for step in add_constant("x11", result_bytes))]
         return [f"\t{line}" for line in lines]
-
-
-def _next_row(row: str, told: str) -> list[str]:
-    return [f"ldr w{row[1:]}, [{told}]", f"add {row}, {row}, {told}", f"add {told}, {told}, #4"]
-
-
-def lay_out_rows(table: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(rows, n) with equal rows once: for every row how many bytes on it lies, uint32; then they.
-
-    What differs only at borders, as products do, has few different rows.
-    """
-    # By their bits: −0 and 0 are not the same.
-    distinct, chosen = np.unique(table.view(np.uint32), axis=0, return_inverse=True)
-    head = -(-4 * len(table) // VECTOR_BYTES) * VECTOR_BYTES
-    offsets = np.zeros(head // 4, np.uint32)
-    offsets[: len(table)] = head + chosen.ravel() * distinct[0].nbytes - 4 * np.arange(len(table))
-    return np.concatenate([offsets.view(np.uint8), distinct.view(np.uint8).ravel()])
 
 
 def finish(

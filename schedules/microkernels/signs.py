@@ -12,18 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bicompile.schedules.microkernels import tables
 from bicompile.schedules.microkernels.instructions import (
     INTEGER_LATENCY,
     Instruction,
-    add_constant,
     load_pair,
     vector,
 )
+from bicompile.schedules.microkernels.tables import next_row
 from bicompile.schedules.microkernels.weights import BLOCK
 
 REGISTERS = """\
 v14      bit c % 8 in lane c
-x13 bounds to come, x11 those of the second row; x16 bounds of the first output"""
+x13 bounds to come, x11 those of the second row; x16 bounds of the first output, or where those of
+the next row are told (see tables)"""
 
 _KEPT = "v14"
 _BOUND_BYTES = 2
@@ -51,31 +53,29 @@ class Signs:
         """Bytes of a row of bounds: those of whole blocks of outputs."""
         return -(-self.outputs // BLOCK) * BLOCK * _BOUND_BYTES
 
-    def lay_out(self, limits: NDArray[np.int32]) -> NDArray[np.uint16]:
-        """(L, N) largest counts that set a bit, any integers → (L, whole blocks) bounds."""
+    def lay_out(self, limits: NDArray[np.int32]) -> NDArray[np.uint16] | NDArray[np.uint8]:
+        """(L, N) largest counts that set a bit, any integers → bounds of whole blocks of outputs.
+
+        Those of every row are a table, see tables.
+        """
         bounds = np.zeros((len(limits), self.bound_bytes // _BOUND_BYTES), np.uint16)
         bounds[:, : self.outputs] = np.clip(limits.astype(np.int64) + 1, 0, 2**16 - 1)
-        return bounds
+        return tables.lay_out(bounds) if self.per_row else bounds
 
     def arguments(self) -> list[str]:
         """Move what comes after rows and weights, results and bounds, to where tiles read it."""
-        lines = ["mov x6, x2", "mov x16, x3", "mov x13, x3"]
+        lines = ["mov x6, x2", "mov x16, x3"]
         lines += ["mov x11, #0x0201", "movk x11, #0x0804, lsl #16", "movk x11, #0x2010, lsl #32"]
         lines += ["movk x11, #0x8040, lsl #48", f"dup {_KEPT}.2d, x11"]
         return [f"\t{line}" for line in lines]
 
     def begin(self, rows: int) -> list[str]:
         """Before a tile of `rows` rows."""
-        lines = [] if self.per_row else ["mov x13, x16"]
-        if self.per_row and rows > 1:
-            moved = add_constant("x11", self.bound_bytes)
-            lines += ["mov x11, x13", *(step.text for step in moved)]
+        if not self.per_row:
+            lines = ["mov x13, x16"]
+        else:
+            lines = next_row("x13", "x16") + (next_row("x11", "x16") if rows > 1 else [])
         return [f"\t{line}" for line in lines]
-
-    def end(self, rows: int) -> list[str]:
-        """After a tile of `rows` rows."""
-        past = add_constant("x13", (rows - 1) * self.bound_bytes) if self.per_row else []
-        return [f"\t{step.text}" for step in past]
 
 
 def finish(

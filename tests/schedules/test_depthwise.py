@@ -10,7 +10,7 @@ from kernel_runs import run_for_all_results
 from bicompile.dual_workloads import dual_depthwise
 from bicompile.meaning import wrong
 from bicompile.schedules.microkernels.dual_depthwise import lay_out_taps
-from bicompile.schedules.microkernels.epilogue import lay_out_rows
+from bicompile.schedules.microkernels.tables import lay_out
 
 BITS = st.integers(0, 1)
 FLOATS = st.sampled_from(np.array([0, -0.0, 1, 2, np.nan], np.float32))
@@ -50,7 +50,7 @@ def test_a_tap_is_a_bit_of_its_channel(taps: np.ndarray) -> None:
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 3)), elements=FLOATS))
 def test_a_row_of_a_table_is_found_at_its_offset(table: np.ndarray) -> None:
-    laid = lay_out_rows(table)
+    laid = lay_out(table)
     offsets = laid[: 4 * len(table)].view(np.uint32)
     for row, offset in zip(table, offsets + 4 * np.arange(len(table)), strict=True):
         assert laid[offset : offset + row.nbytes].tobytes() == row.tobytes()
@@ -59,5 +59,5 @@ def test_a_row_of_a_table_is_found_at_its_offset(table: np.ndarray) -> None:
 
 def test_equal_rows_of_a_table_lie_there_once() -> None:
     rows = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
-    laid = lay_out_rows(rows[[0, 1, 1, 2, 0, 0, 1, 2]])
+    laid = lay_out(rows[[0, 1, 1, 2, 0, 0, 1, 2]])
     assert laid.nbytes == 4 * 8 + rows.nbytes
