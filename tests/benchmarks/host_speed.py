@@ -53,7 +53,7 @@ _ROUNDS = 400
 _WARM_UP = 30
 
 _REPEATS = 20
-_MOST_ARGUMENTS = 12
+_MOST_ARGUMENTS = 24
 _REPEAT = f"""
 void repeat(void (*kernel)(), void **p, int times) {{
   while (times--) kernel({", ".join(f"p[{i}]" for i in range(_MOST_ARGUMENTS))});
