@@ -121,7 +121,7 @@ def check_pass(name: str, before: Observed, after: Observed) -> None:
         if difference <= TOLERANCE:
             continue
         if not before.is_near_threshold(index):
-            if _is_noise(before, index, found):
+            if is_noise(before, index, found):
                 continue
             _refuse_infinite(before.model, before.inputs[index], name, index)
             node = first_difference(before.model, after.model, before.inputs[index])
@@ -138,7 +138,7 @@ def check_pass(name: str, before: Observed, after: Observed) -> None:
             raise _disagreement(name, node, f"{kind} {value}", index, difference)
 
 
-def _is_noise(before: Observed, index: int, found: np.ndarray) -> bool:
+def is_noise(before: Observed, index: int, found: np.ndarray) -> bool:
     """Whether other outputs are no further away than rounding could bring them."""
     expected, x = before.outputs[index], before.inputs[index]
     if expected.shape != found.shape or expected.dtype.kind != "f":

@@ -2,8 +2,9 @@
 
 With b₁ = ±1, the rest x − b₁ is rounded, and so is no float that a kernel may skip: whether it
 reaches a threshold s must be decided as if it had been computed. But x ↦ fl(x − 1) is monotone, so
-fl(x − 1) ≥ s is x ≥ t₊ for one float t₊, and fl(x + 1) ≥ s is x ≥ t₋. Both are next to s ± 1, and
-nearly always there is a float s′ next to s with fl(s′ + 1) = t₊ and fl(s′ − 1) = t₋.
+fl(x − 1) ≥ s is x ≥ t₊ for one float t₊, and fl(x + 1) ≥ s is x ≥ t₋. Both are next to s ± 1. For
+small s, as thresholds of normalized numbers are, there is a float s′ next to s with fl(s′ + 1) = t₊
+and fl(s′ − 1) = t₋; around 1, where x + 1 is rounded more coarsely than x, often there is none.
 """
 
 import numpy as np
@@ -19,8 +20,7 @@ Floats = NDArray[np.float32]
 def moved(s: Floats, *, greater: bool) -> Floats | None:
     """(C,) thresholds s → (C,) s′ with x ≥ fl(s′ ± 1) exactly where fl(x ∓ 1) ≥ s.
 
-    Without `greater` the comparisons are ≤. None where some threshold has no such s′, as where it
-    is infinite or larger than about 2²².
+    Without `greater` the comparisons are ≤. None where some threshold has no such s′.
     """
     if not np.isfinite(s).all():
         return None

@@ -4,14 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_runs import run_guarded, run_kernels
 
-from bicompile.targets import machine_arch
+from bicompile.devices.host import runs_here
+from bicompile.targets import find_target
 from bicompile.workloads import popcount_gemm
 
 LANE_BITS = 31 * 8 * 16  # of one result, after which the 8-bit lanes are folded
 DEVICES = (
     "emulator",
     "host",
-    pytest.param("avx2", marks=pytest.mark.skipif(machine_arch() != "x86_64", reason="not x86")),
+    pytest.param(
+        "avx2", marks=pytest.mark.skipif(not runs_here(find_target("x86-64-v3")), reason="no AVX2")
+    ),
 )
 Case = tuple[int, int, np.ndarray, np.ndarray]
 
