@@ -136,14 +136,14 @@ class Steps:
 
     Attributes:
         scale: factors of the second plane, or of the only one: 1, or one for every row.
-        multiplier: whether there is a factor for every output.
+        multiplier: factors: 1, or one for every output.
         shift: rows of shifts: 1, or as many as there are results.
         slope: whether there is a PReLU; its one slope is at most 1.
         residual: whether a tensor like the results is added.
     """
 
     scale: int = 0
-    multiplier: bool = False
+    multiplier: int = 0
     shift: int = 0
     slope: bool = False
     residual: bool = False
@@ -179,7 +179,7 @@ def popcount_epilogue(
     w = operand("weights", n, row_bytes, dtype="uint8")
     table = [] if products is not None else [operand("products", rows, n, dtype="int32")]
     scale = [operand("scale", steps.scale)] if steps.scale else []
-    multiplier = [operand("multiplier", n)] if steps.multiplier else []
+    multiplier = [operand("multiplier", steps.multiplier)] if steps.multiplier else []
     shift = [operand("shift", steps.shift, n)] if steps.shift else []
     slope = [operand("slope", 1)] if steps.slope else []
     residual = [operand("residual", rows, n)] if steps.residual else []
@@ -200,7 +200,7 @@ def popcount_epilogue(
             dots[-1] = dots[-1] * scale[0][i if steps.scale > 1 else 0]
         total = dots[0] if planes == 1 else dots[0] + dots[1]
         for factor in multiplier:
-            total = total * factor[j]
+            total = total * factor[j if steps.multiplier > 1 else 0]
         for added in shift:
             total = total + added[i if steps.shift > 1 else 0, j]
         for below in slope:

@@ -241,9 +241,11 @@ def _read_steps(
         operands.append((scale, (scales,)))
     elif not _is_all(scale, 1):
         raise _NotFusedError
-    has_multiplier = not _is_all(multiplier, 1)
-    if has_multiplier:
-        operands.append((_per_output(_constant(multiplier), outputs), (outputs,)))
+    multipliers = 0
+    if not _is_all(multiplier, 1):
+        factors = _one_or_each(_constant(multiplier), outputs)
+        multipliers = factors.size
+        operands.append((factors, (multipliers,)))
     if not _is_all(shift, 0):
         array = _constant(shift)
         varies = array.size > 1 and array.size != array.shape[-1]
@@ -263,7 +265,7 @@ def _read_steps(
         operands.append((residual, (rows, outputs)))
     if (planes == 1 or has_residual) and (has_table or shifts > 1):
         raise _NotFusedError
-    return Steps(scales, has_multiplier, shifts, has_slope, has_residual), operands
+    return Steps(scales, multipliers, shifts, has_slope, has_residual), operands
 
 
 def _constant(value: Any) -> np.ndarray:
@@ -282,6 +284,12 @@ def _per_output(array: np.ndarray, outputs: int) -> np.ndarray:
     if array.size > 1 and array.size != array.shape[-1]:
         raise _NotFusedError
     return np.broadcast_to(array.reshape(-1), (outputs,))
+
+
+def _one_or_each(array: np.ndarray, outputs: int) -> np.ndarray:
+    """(1,) where all outputs have the same number, else (outputs,)."""
+    each = _per_output(array, outputs)
+    return each[:1] if each.min() == each.max() else each
 
 
 def _reshaped(builder: Any, value: Any, shape: tuple[int, ...]) -> Any:

@@ -59,7 +59,7 @@ def called(
         planes=int(function.attrs[PLANES]),
         products="products" in operands,
         scale=size("scale"),
-        multiplier="multiplier" in operands,
+        multiplier=size("multiplier"),
         shift=min(size("shift"), 2),
         slope="slope" in operands,
         residual="residual" in operands,

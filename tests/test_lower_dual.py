@@ -131,6 +131,12 @@ def kinds(program: Program) -> list[str]:
     return [str(program.kernels[call.kernel].attrs.get(KIND, "")) for call in program.calls]
 
 
+def shapes(program: Program, kind: str) -> dict[str, tuple[int, ...]]:
+    """Of the operands of the one kernel of a kind, by name."""
+    (kernel,) = (k for k in program.kernels.values() if k.attrs.get(KIND) == kind)
+    return {p.name: tuple(int(dim) for dim in p.ty.shape) for p in kernel.params}
+
+
 AFFINE = {"multiplier": np.float32(0.5), "shift": halves(5, 1, 1, 32), "slope": np.float32(0.25)}
 
 
@@ -138,6 +144,25 @@ AFFINE = {"multiplier": np.float32(0.5), "shift": halves(5, 1, 1, 32), "slope": 
 def test_a_linear_layer_is_two_kernels(device: str, tmp_path: Path) -> None:
     model = dual_layer("BinaryLinear", (1, 4, 128), (), axes=[2], outputs=32, steps=AFFINE)
     assert kinds(check(model, device, tmp_path)) == ["dual_scale", "popcount_epilogue"]
+
+
+MULTIPLIERS = {
+    "a scalar": (np.float32(0.5), (1,)),
+    "one in an axis": (np.full(1, 0.5, np.float32), (1,)),
+    "equal ones": (np.full(32, 0.5, np.float32), (1,)),
+    "others": (halves(6, 32), (32,)),
+    "a step that is none": (np.ones(32, np.float32), None),
+}
+
+
+@pytest.mark.parametrize("multiplier", MULTIPLIERS)
+@pytest.mark.parametrize("device", TARGETS)
+def test_equal_multipliers_are_one(device: str, multiplier: str, tmp_path: Path) -> None:
+    given, expected = MULTIPLIERS[multiplier]
+    steps = {**AFFINE, "multiplier": given}
+    model = dual_layer("BinaryLinear", (1, 4, 128), (), axes=[2], outputs=32, steps=steps)
+    program = check(model, device, tmp_path)
+    assert shapes(program, "popcount_epilogue").get("multiplier") == expected
 
 
 @pytest.mark.parametrize("device", TARGETS)

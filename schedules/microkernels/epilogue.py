@@ -26,12 +26,14 @@ from bicompile.schedules.microkernels.instructions import (
 from bicompile.schedules.microkernels.tables import next_row
 
 REGISTERS = """\
-v12      scale, of the row or of all; v13 slope
+v12      scale, of the row or of all
+v13      slope; in lane 1 the multiplier, where all outputs have the same
 x12 scale, x13 multiplier to come, x14 shift to come, x15 residual or 2^24 + products to come;
 x11 residual of the second row to come; x16 multiplier, x2 shift of the first output
 with a row for each result (see tables): x2 and x7 where shifts and products are told"""
 
-SCALE, SLOPE = "v12", "v13"
+_SCALE, _SLOPE = "v12", "v13"
+_ONE_SLOPE, _ONE_MULTIPLIER = "v13.s[0]", "v13.s[1]"
 _LANES = 4
 
 
@@ -44,7 +46,7 @@ class Epilogue:
         products: whether every result has a number of products by itself, given as the float32
             2^24 + products, as tables.lay_out gives them.
         scale: factors of the second plane: 0 where there is one plane, 1, or one for every row.
-        multiplier: whether every output has a factor.
+        multiplier: factors: 0, 1 for all outputs, or one for every output.
         shift: 0, 1 for a shift of every output, 2 for one of every result, as tables.lay_out gives
             them.
         slope: whether there is a PReLU; its one slope is at most 1.
@@ -54,7 +56,7 @@ class Epilogue:
     planes: int
     products: bool
     scale: int
-    multiplier: bool
+    multiplier: int
     shift: int
     slope: bool
     residual: bool
@@ -62,8 +64,9 @@ class Epilogue:
     @property
     def name(self) -> str:
         """Its steps as letters and digits."""
-        flags = (self.products, min(self.scale, 2), self.multiplier, self.shift, self.slope)
-        return f"p{self.planes}" + "".join(str(int(flag)) for flag in (*flags, self.residual))
+        multiplier = "s" if self.multiplier == 1 else int(self.multiplier > 1)
+        flags = (min(self.scale, 2), multiplier, self.shift, int(self.slope), int(self.residual))
+        return f"p{self.planes}{int(self.products)}" + "".join(map(str, flags))
 
     def arguments(self) -> list[str]:
         """Move the arguments after rows, weights and results to where tiles read them.
@@ -71,6 +74,7 @@ class Epilogue:
         They are, in x3 to x7: scale, multiplier, shift, slope, and residual or products.
         """
         lines = ["ld1r {v13.4s}, [x6]"] if self.slope else []
+        lines += ["ld1 {v13.s}[1], [x4]"] if self.multiplier == 1 else []
         lines += ["mov x6, x2", "mov x12, x3", "mov x16, x4", "mov x2, x5", "mov x14, x5"]
         lines += ["mov x15, x7"]
         lines += ["ld1r {v12.4s}, [x12]"] if self.scale == 1 else []
@@ -78,7 +82,7 @@ class Epilogue:
 
     def begin(self, rows: int, result_bytes: int) -> list[str]:
         """Before a tile of `rows` rows of results."""
-        lines = ["mov x13, x16"] if self.multiplier else []
+        lines = ["mov x13, x16"] if self.multiplier > 1 else []
         lines += ["mov x14, x2"] if self.shift == 1 else []
         lines += next_row("x14", "x2") if self.shift > 1 else []
         lines += next_row("x15", "x7") if self.products else []
@@ -125,9 +129,14 @@ def finish(
         for value, operand in zip(values, by, strict=True):
             program.append(floating(text, value, value, operand))
 
-    def multiply_add(into: list[str], first: list[str], second: list[str]) -> None:
-        for operands in zip(into, first, second, strict=True):
-            text = "fmla {}.4s, {}.4s, {}.4s"
+    def multiply(into: str, value: str, by: str) -> None:
+        text = f"fmul {{}}.4s, {{}}.4s, {_factor(by)}"
+        program.append(floating(text, into, value, _register(by)))
+
+    def multiply_add(into: list[str], values: list[str], by: list[str]) -> None:
+        for total, value, factor in zip(into, values, by, strict=True):
+            text = f"fmla {{}}.4s, {{}}.4s, {_factor(factor)}"
+            operands = (total, value, _register(factor))
             program.append(accumulating(text, *operands, latency=FLOAT_LATENCY))
 
     biases = loaded("x15") if epilogue.products else []
@@ -135,10 +144,12 @@ def finish(
     free.extend(biases)
     if epilogue.planes == 2:
         first, second = totals
-        multiply_add(first, second, [SCALE] * quads)
+        multiply_add(first, second, [_SCALE] * quads)
         free.extend(second)
         totals = [first]
-    multipliers = loaded("x13") if epilogue.multiplier else []
+    has_one = epilogue.multiplier == 1
+    kept = loaded("x13") if epilogue.multiplier > 1 else []
+    multipliers = [_ONE_MULTIPLIER] * quads if has_one else kept
     for row, total in enumerate(totals):
         if epilogue.shift:
             shifts = loaded("x14", again=row + 1 < len(totals))
@@ -149,13 +160,14 @@ def finish(
             free.extend(total)
             totals[row] = shifts
         elif multipliers:
-            each("fmul {}.4s, {}.4s, {}.4s", total, multipliers)
-    free.extend(multipliers)
+            for value, factor in zip(total, multipliers, strict=True):
+                multiply(value, value, factor)
+    free.extend(kept)
     if epilogue.slope:
         for total in totals:
             below = [free.popleft() for _ in total]
             for into, value in zip(below, total, strict=True):
-                program.append(floating("fmul {}.4s, {}.4s, {}.4s", into, value, SLOPE))
+                multiply(into, value, _ONE_SLOPE if has_one else _SLOPE)
             each("fmax {}.4s, {}.4s, {}.4s", total, below)
             free.extend(below)
     for row, total in enumerate(totals):
@@ -169,3 +181,12 @@ def finish(
         else:
             program += store_lanes(total[0], pointer, _LANES)
         free.extend(total)
+
+
+def _factor(by: str) -> str:
+    """The last operand of a product: a register, or one lane of it."""
+    return by if "." in by else f"{by}.4s"
+
+
+def _register(operand: str) -> str:
+    return operand.partition(".")[0]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from microkernel_runner import Case, run
 
 from bicompile.devices.memory import Placement
-from bicompile.schedules.microkernels import MOST_BYTES, Shape, popcount_gemm
+from bicompile.schedules.microkernels import MOST_BYTES, Epilogue, Shape, popcount_gemm
 
 ODD, EVEN = -1, 0  # bits of the last byte that K leaves out; None: int32 popcounts
 
@@ -120,3 +120,11 @@ def test_the_stack_holds_nothing_but_the_callers_registers(m: int, n: int, row_b
 
 def test_the_text_of_a_kernel(golden: Callable[[str, str], None]) -> None:
     golden("dot_3x36x18", popcount_gemm(Shape(3, 36, 18, 18, 144)).assembly)
+
+
+def test_the_text_of_a_kernel_with_one_multiplier(golden: Callable[[str, str], None]) -> None:
+    epilogue = Epilogue(
+        planes=2, products=False, scale=2, multiplier=1, shift=1, slope=True, residual=False
+    )
+    kernel = popcount_gemm(Shape(2, 8, 16, 16, 128, epilogue))
+    golden("dot_2x8x16_one_multiplier", kernel.assembly)

@@ -175,7 +175,7 @@ def test_what_follows_is_computed_like_numpy(device: str, planes: int) -> None:
     layer = Layer((5, 6, 2), kernel=(5, 5), outputs=20, pads=(2, 2, 2, 2), batch=planes)
     rows = layer.rows // planes
     generator = np.random.default_rng(0)
-    steps = Steps(int(planes == 2), multiplier=True, shift=1, slope=True, residual=True)
+    steps = Steps(int(planes == 2), multiplier=20, shift=1, slope=True, residual=True)
     nest = popcount_epilogue(
         rows,
         layer.outputs,

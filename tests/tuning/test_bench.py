@@ -12,8 +12,9 @@ from bicompile.schedules.decisions import annotate
 from bicompile.tuning.bench import Bench
 from bicompile.workloads import grouped_popcount_gemm, patches, popcount_conv, popcount_gemm
 
-TABLE = Steps(scale=4, multiplier=True, shift=4, slope=True)
-RESIDUAL = Steps(scale=1, multiplier=True, shift=1, slope=True, residual=True)
+TABLE = Steps(scale=4, multiplier=8, shift=4, slope=True)
+ONE = Steps(scale=4, multiplier=1, shift=1, slope=True)
+RESIDUAL = Steps(scale=1, multiplier=8, shift=1, slope=True, residual=True)
 PATCHES = patches(
     (1, 5, 5, 3),
     (3, 3),
@@ -27,6 +28,7 @@ NESTS = {
     "gemm": popcount_gemm(5, 7, 32, used_bytes=20),
     "groups": grouped_popcount_gemm(3, 4, 2, 16),
     "table": popcount_epilogue(4, 8, 32, used_bytes=29, planes=2, products=None, steps=TABLE),
+    "one multiplier": popcount_epilogue(4, 8, 16, used_bytes=16, planes=2, products=128, steps=ONE),
     "residual": popcount_epilogue(4, 8, 16, used_bytes=16, planes=2, products=128, steps=RESIDUAL),
     "image": popcount_conv(PATCHES, 7, used_bytes=27),
     "plane": popcount_epilogue(4, 8, 16, used_bytes=9, planes=1, products=70, steps=Steps(shift=1)),
