@@ -234,6 +234,7 @@ def dual_depthwise(
     pads: tuple[int, int],
     greater: tuple[bool, bool],
     residual: bool,
+    multipliers: int,
     same: bool = False,
 ) -> tirx.PrimFunc:
     """A depthwise layer of two planes: (F, C) → (F', C) float32, and its scales (C,).
@@ -241,15 +242,15 @@ def dual_depthwise(
     x is framed by `pads` rows of zeros and binarized as dual_scale does, with a scale for every
     channel; every plane is convolved along the rows with taps (k, C) of 0 and 1, which mean −1 and
     1; then come a₁ + scale·a₂, · multiplier, + shift, max(a, slope·a), and + x with `residual`.
-    Operands: x, thresholds (3, C) as THRESHOLDS says, multiplier and shift (C,), taps uint8, slope
-    (1,), at most 1. `same` says that theta2 always is move.
+    Operands: x, thresholds (3, C) as THRESHOLDS says, multiplier (C,) or (1,), as many as
+    `multipliers`, shift (C,), taps uint8, slope (1,), at most 1. `same` says that theta2 always is
+    move.
     """
     framed, results = frames + sum(pads), frames + sum(pads) - taps + 1
     x = te.placeholder((frames, channels), "float32", "x")
     thresholds = te.placeholder((len(THRESHOLDS), channels), "float32", "thresholds")
-    multiplier, shift = (
-        te.placeholder((channels,), "float32", name) for name in ("multiplier", "shift")
-    )
+    multiplier = te.placeholder((multipliers,), "float32", "multiplier")
+    shift = te.placeholder((channels,), "float32", "shift")
     weights = te.placeholder((taps, channels), "uint8", "taps")
     slope = te.placeholder((1,), "float32", "slope")
     of = {name: row for row, name in enumerate(THRESHOLDS)}
@@ -298,7 +299,7 @@ def dual_depthwise(
 
     def result(i: Any, c: Any) -> Any:
         value = dot[i, c] + dot2[i, c] * scale[c]
-        value = value * multiplier[c] + shift[c]
+        value = value * multiplier[c if multipliers > 1 else 0] + shift[c]
         value = tirx.max(value, value * slope[0])
         return value + x[i, c] if residual else value
 

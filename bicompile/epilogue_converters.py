@@ -171,7 +171,8 @@ class _DualDepthwise(onnx_frontend.OnnxOpConverter):
         theta, move, theta2, weights, multiplier, shift, slope = map(_constant, constants)
         _, frames, channels = shape_of(x)
         thresholds = np.stack([_per_output(row, channels) for row in (theta, move, theta2)])
-        finish = [np.array(_per_output(row, channels)) for row in (multiplier, shift)]
+        factors = _one_or_each(multiplier, channels)
+        finish = [np.array(row) for row in (factors, _per_output(shift, channels))]
         taps = np.array(weights[..., 0].T, order="C")
         nest = dual_workloads.dual_depthwise(
             frames,
@@ -180,6 +181,7 @@ class _DualDepthwise(onnx_frontend.OnnxOpConverter):
             pads=tuple(attributes["pads"]),
             greater=(bool(attributes["greater"]), bool(attributes["greater2"])),
             residual=bool(attributes["residual"]),
+            multipliers=factors.size,
             same=np.array_equal(thresholds[1], thresholds[2]),
         )
         flat = [reshape(builder, x, (frames, channels)), relax.const(thresholds)]

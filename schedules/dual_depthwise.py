@@ -18,7 +18,7 @@ from bicompile.workloads import GREATER
 
 def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     """Call the microkernel where there is one, else inline what can be."""
-    x, _, _, _, taps, *_ = function.params
+    x, _, multiplier, _, taps, *_ = function.params
     frames, channels = (int(dim) for dim in x.ty.shape)
     before, after = (int(pad) for pad in function.attrs[PADS])
     first, second = (bool(greater) for greater in function.attrs[GREATER])
@@ -30,6 +30,7 @@ def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
         (first, second),
         bool(function.attrs[RESIDUAL]),
         bool(function.attrs[SAME]),
+        int(multiplier.ty.shape[0]) == 1,
     )
     if arch != "aarch64" or not shape.fits():
         return inlined(function, arch)

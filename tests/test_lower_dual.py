@@ -206,6 +206,27 @@ def test_a_depthwise_convolution_has_a_scale_for_every_channel(device: str, tmp_
     assert "dual_scale" in kinds(check(model, device, tmp_path))
 
 
+@pytest.mark.parametrize("multiplier", [AFFINE["multiplier"], np.full(32, 0.5, np.float32)])
+@pytest.mark.parametrize("device", TARGETS)
+def test_a_short_depthwise_layer_takes_equal_multipliers_as_one(
+    device: str, multiplier: np.ndarray, tmp_path: Path
+) -> None:
+    model = dual_layer(
+        "BinaryConv1d",
+        (1, 8, 32),
+        (5,),
+        axes=[1],
+        outputs=32,
+        group=32,
+        steps={**AFFINE, "multiplier": multiplier},
+        strides=[1],
+        pads=[0, 0],
+        dilations=[1],
+    )
+    program = check(model, device, tmp_path)
+    assert shapes(program, "dual_depthwise")["multiplier"] == (1,)
+
+
 @pytest.mark.parametrize("axes", [[0, 2], [1, 2], [0, 1, 2]])
 @pytest.mark.parametrize("channels", [5, 64])
 def test_a_mean_may_be_over_several_rows(axes: list[int], channels: int, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from bicompile.schedules.microkernels.instructions import (
     floating,
     load,
     load_at,
+    load_repeated_at,
     load_single,
     store,
     store_at,
@@ -36,8 +37,8 @@ REGISTERS = """\
 v0 1, v1 −1, v2 16, 1/16, slope, 1/frames; v3-v11 frames, the last for padding; v12 sign bits;
 v13-v31 values
 x0 x, x1 thresholds, shifts and, if they are others, second thresholds of four channels after those
-of the four before; x2 multipliers, x3 shifts, x4 taps, x6 y, x7 scales, all to come; x8 groups of
-channels left"""
+of the four before; x2 multipliers, x3 shifts, x4 taps, x6 y, x7 scales, all to come, but x2 stays
+where there is one multiplier; x8 groups of channels left"""
 
 _ONE, _MINUS, _NUMBERS, _SIGNS = "v0", "v1", "v2", "v12"
 _SIXTEEN, _SIXTEENTH, _SLOPE, _SHARE = (f"v2.s[{lane}]" for lane in range(4))
@@ -57,6 +58,7 @@ class Depthwise:
         greater: for either plane, whether b is 1 by ≥; else by ≤.
         residual: whether x is added to the result, which then has as many frames.
         same: whether the second thresholds are the shifts of the binarizer.
+        one_multiplier: whether it is that of all channels.
     """
 
     frames: int
@@ -66,6 +68,7 @@ class Depthwise:
     greater: tuple[bool, bool]
     residual: bool
     same: bool
+    one_multiplier: bool
 
     @property
     def name(self) -> str:
@@ -73,6 +76,7 @@ class Depthwise:
         directions = "".join("ge" if greater else "le" for greater in self.greater)
         window = f"{self.taps}_{self.pads[0]}_{self.pads[1]}"
         kind = ("_residual" if self.residual else "") + ("_same" if self.same else "")
+        kind += "_one_multiplier" if self.one_multiplier else ""
         return f"dual_depthwise_{self.frames}x{self.channels}_{window}_{directions}{kind}"
 
     def fits(self) -> bool:
@@ -173,6 +177,11 @@ class _Group:
         self.program.append(load(value, pointer))
         return value
 
+    def repeated(self, pointer: str) -> str:
+        value = self.value()
+        self.program.append(load_repeated_at(value, pointer))
+        return value
+
 
 def _group(shape: Depthwise) -> list[Instruction]:
     """Four channels of every frame."""
@@ -200,7 +209,7 @@ def _group(shape: Depthwise) -> list[Instruction]:
         for register, weight in zip(seen[1:], weights[1:], strict=True):
             _multiply_add(group, "fmla", totals[row], register, weight)
     group.done(*weights, *_FRAMES)
-    multiplier = group.next("x2")
+    multiplier = group.repeated("x2") if shape.one_multiplier else group.next("x2")
     for row, total in enumerate(totals):
         _finish(group, shape, row, total, scale, multiplier)
     return [

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from kernel_runs import run_for_all_results
+from kernel_runs import built, run_for_all_results
+from tvm import tirx
 
+from bicompile.cost import trace
 from bicompile.dual_workloads import dual_depthwise
 from bicompile.meaning import wrong
 from bicompile.schedules.microkernels.dual_depthwise import lay_out_taps
@@ -16,27 +18,67 @@ BITS = st.integers(0, 1)
 FLOATS = st.sampled_from(np.array([0, -0.0, 1, 2, np.nan], np.float32))
 
 
+CHANNELS = 20
+
+
+def layer(
+    taps: int, multiplier: np.ndarray, *, same: bool
+) -> tuple[tirx.PrimFunc, tuple[np.ndarray, ...]]:
+    """A layer of 6 frames that keeps its size, and its operands: random but for the multiplier."""
+    random = np.random.default_rng(taps)
+    nest = dual_depthwise(
+        6,
+        CHANNELS,
+        taps,
+        pads=(taps // 2, taps - 1 - taps // 2),
+        greater=(True, False),
+        residual=True,
+        multipliers=multiplier.size,
+        same=same,
+    )
+    thresholds = random.standard_normal((3, CHANNELS)).astype(np.float32) / 4
+    if same:
+        thresholds[2] = thresholds[1]
+    operands = (
+        random.standard_normal((6, CHANNELS)).astype(np.float32),
+        thresholds,
+        multiplier,
+        random.standard_normal(CHANNELS).astype(np.float32),
+        random.integers(0, 2, (taps, CHANNELS), np.uint8),
+        np.array([0.25], np.float32),
+    )
+    return nest, operands
+
+
 @pytest.mark.parametrize("device", ["emulator", "host"])
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize("taps", [1, 4, 7])
 def test_the_kernel_is_numpys(device: str, same: bool, taps: int) -> None:
-    random = np.random.default_rng(taps)
-    frames, channels, pads = 6, 20, (taps // 2, taps - 1 - taps // 2)
-    nest = dual_depthwise(
-        frames, channels, taps, pads=pads, greater=(True, False), residual=True, same=same
-    )
-    thresholds = random.standard_normal((3, channels)).astype(np.float32) / 4
-    if same:
-        thresholds[2] = thresholds[1]
-    operands = (
-        random.standard_normal((frames, channels)).astype(np.float32),
-        thresholds,
-        *random.standard_normal((2, channels)).astype(np.float32),
-        random.integers(0, 2, (taps, channels), np.uint8),
-        np.array([0.25], np.float32),
-    )
+    random = np.random.default_rng(1)
+    multiplier = random.standard_normal(CHANNELS).astype(np.float32)
+    nest, operands = layer(taps, multiplier, same=same)
     (results,) = run_for_all_results([(nest, operands)], device)
     assert wrong(nest, operands, results) == 0
+
+
+@pytest.mark.parametrize("device", ["emulator", "host"])
+@pytest.mark.parametrize("same", [True, False])
+def test_one_multiplier_gives_the_bits_of_equal_ones(device: str, same: bool) -> None:
+    each = np.full(CHANNELS, -0.3, np.float32)
+    cases = [layer(5, multiplier, same=same) for multiplier in (each[:1], each)]
+    (one, scale), equal = run_for_all_results(cases, device)
+    assert wrong(*cases[0], [one, scale]) == 0
+    np.testing.assert_array_equal(one, equal[0])
+
+
+def test_one_multiplier_costs_what_one_for_every_channel_does() -> None:
+    counted = []
+    for multipliers in (1, CHANNELS):
+        case = layer(5, np.full(multipliers, -0.3, np.float32), same=True)
+        with built([case]) as (executable, _, _):
+            traced = trace.collect(executable, np.zeros(4, np.float32))
+        counted.append(sum(traced.instructions.values()))
+    assert counted[0] == counted[1]
 
 
 @given(
