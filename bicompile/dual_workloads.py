@@ -40,25 +40,31 @@ def dual_scale(
     greater: tuple[bool, bool],
     mean: Mean,
     same: bool = False,
+    uniform: bool = False,
 ) -> tirx.PrimFunc:
     """Two planes of bits and a mean: (rows, G·C) float32, three (G·C,) → (2·rows, G·bytes), means.
 
     b1 = ±1 by x ≥ theta, rest = x − b1, planes = bits of x ≥ theta, then of rest ≥ theta2 (≤ where
     `greater` is false for that plane), packed as workloads.threshold does. Means are of
     |rest − shift|: (rows,), (1,) or (G·C,) float32. `same` says that theta2 always is shift, and
-    that second_signs.moved finds values for it.
+    that second_signs.moved finds values for it. With `uniform` theta, shift and theta2 are (1,),
+    for all channels.
     """
     group_bytes, lanes, width = -(-channels // 8), min(channels, 8), groups * channels
     means = {"row": rows, "all": 1, "channel": width}[mean]
     count = float(rows * width // means)
     whole = channels % lanes == 0
+    numbers = 1 if uniform else width
+
+    def of(channel: Any) -> Any:
+        return 0 if uniform else channel
 
     @T.prim_func(s_tir=True, private=True)
     def nest(
         x: T.Buffer((rows, width), "float32"),
-        theta: T.Buffer((width,), "float32"),
-        shift: T.Buffer((width,), "float32"),
-        theta2: T.Buffer((width,), "float32"),
+        theta: T.Buffer((numbers,), "float32"),
+        shift: T.Buffer((numbers,), "float32"),
+        theta2: T.Buffer((numbers,), "float32"),
         planes: T.Buffer((2 * rows, groups * group_bytes), "uint8"),
         scale: T.Buffer((means,), "float32"),
     ):
@@ -72,7 +78,7 @@ def dual_scale(
             with T.sblock("rest"):
                 vi, vc = T.axis.remap("SS", [i, c])
                 rest[vi, vc] = x[vi, vc] - T.Select(
-                    x[vi, vc] >= theta[vc] if greater[0] else x[vi, vc] <= theta[vc],
+                    x[vi, vc] >= theta[of(vc)] if greater[0] else x[vi, vc] <= theta[of(vc)],
                     T.float32(1),
                     T.float32(-1),
                 )
@@ -84,11 +90,11 @@ def dual_scale(
                 with T.init():
                     first[vi, vg * group_bytes + vb] = T.uint8(0)
                 first[vi, vg * group_bytes + vb] = first[vi, vg * group_bytes + vb] | (
-                    bit(x[vi, channel], theta[channel], vc, greater=greater[0])
+                    bit(x[vi, channel], theta[of(channel)], vc, greater=greater[0])
                     if whole
                     else T.if_then_else(
                         vb * 8 + vc < channels,
-                        bit(x[vi, channel], theta[channel], vc, greater=greater[0]),
+                        bit(x[vi, channel], theta[of(channel)], vc, greater=greater[0]),
                         T.uint8(0),
                     )
                 )
@@ -100,11 +106,11 @@ def dual_scale(
                 with T.init():
                     second[vi, vg * group_bytes + vb] = T.uint8(0)
                 second[vi, vg * group_bytes + vb] = second[vi, vg * group_bytes + vb] | (
-                    bit(rest[vi, channel], theta2[channel], vc, greater=greater[1])
+                    bit(rest[vi, channel], theta2[of(channel)], vc, greater=greater[1])
                     if whole
                     else T.if_then_else(
                         vb * 8 + vc < channels,
-                        bit(rest[vi, channel], theta2[channel], vc, greater=greater[1]),
+                        bit(rest[vi, channel], theta2[of(channel)], vc, greater=greater[1]),
                         T.uint8(0),
                     )
                 )
@@ -121,7 +127,7 @@ def dual_scale(
                     total[vk] = T.float32(0)
                 row = T.meta_var(vk if mean == "row" else vj // width if mean == "all" else vj)
                 column = T.meta_var(vj if mean == "row" else vj % width if mean == "all" else vk)
-                total[vk] = total[vk] + T.abs(rest[row, column] - shift[column])
+                total[vk] = total[vk] + T.abs(rest[row, column] - shift[of(column)])
         for k in range(means):
             with T.sblock("mean"):
                 vk = T.axis.spatial(means, k)

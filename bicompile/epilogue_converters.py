@@ -36,27 +36,29 @@ class _DualScale(onnx_frontend.OnnxOpConverter):
         mean = _mean(kept, shape)
         if mean is None:
             return _dual_scale_in_steps(builder, inputs, attributes, planes_shape)
+        thresholds = [value.value.numpy() for value in inputs[1:]]
+        uniform = all(array.min() == array.max() for array in thresholds)
         nest = dual_workloads.dual_scale(
             rows,
             channels // groups,
             groups=groups,
             greater=greater,
             mean=mean,
-            same=_is_read_from_x(*inputs[2:], greater=greater[1]),
+            same=_is_read_from_x(*thresholds[1:], greater=greater[1]),
+            uniform=uniform,
         )
-        flat = [reshape(builder, inputs[0], (rows, channels)), *inputs[1:]]
+        numbers = 1 if uniform else channels
+        flat = [reshape(builder, inputs[0], (rows, channels))]
+        flat += [relax.const(array[:numbers]) for array in thresholds]
         results = [((2 * rows, row_bytes), "uint8"), ((prod(kept),), "float32")]
         planes, scale = call_many(builder, nest, flat, results, name_of(attributes))
         outputs = reshape(builder, planes, planes_shape), reshape(builder, scale, kept)
         return relax.Tuple(outputs)
 
 
-def _is_read_from_x(shift: Any, theta2: Any, *, greater: bool) -> bool:
+def _is_read_from_x(shift: np.ndarray, theta2: np.ndarray, *, greater: bool) -> bool:
     """Whether x itself tells the second sign: see second_signs."""
-    values = shift.value.numpy()
-    return (
-        np.array_equal(values, theta2.value.numpy()) and moved(values, greater=greater) is not None
-    )
+    return np.array_equal(shift, theta2) and moved(shift, greater=greater) is not None
 
 
 def _mean(kept: tuple[int, ...], shape: tuple[int, ...]) -> Mean | None:

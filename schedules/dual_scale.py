@@ -59,11 +59,13 @@ def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
         (first, second),
         bool(function.attrs[SAME]),
         str(function.attrs[MEAN]) == "row",
+        uniform=int(function.params[1].ty.shape[0]) == 1,
     )
-    layouts: dict[int, Layout] = {i: lambda constant: np.tile(constant, joined) for i in (1, 2, 3)}
+    times = 1 if shape.uniform else joined
+    layouts: dict[int, Layout] = {i: lambda constant: np.tile(constant, times) for i in (1, 2, 3)}
     if shape.same:
         # Of the second thresholds, which are the shifts, nothing is read: no need to store them.
-        layouts[2] = layouts[3] = lambda shift: np.tile(_moved(shift, greater=second), joined)
+        layouts[2] = layouts[3] = lambda shift: np.tile(_moved(shift, greater=second), times)
     body = call(function, shape.name, function.params)
     return Kernel(body, {shape.name: microkernels.binarize(shape)}, layouts)
 

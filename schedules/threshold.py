@@ -61,14 +61,18 @@ def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
 
 
 def pack(schedule: s_tir.Schedule, name: str, function: tirx.PrimFunc, *, greater: bool) -> None:
-    """Schedule the block `name` that compares and packs rows of the nest's first operand's kind."""
+    """Schedule the block `name` that compares and packs rows of the nest's first operand's kind.
+
+    The second operand's size says whether there is a threshold per channel or one.
+    """
     x = function.params[0].ty
     groups = int(function.attrs[GROUPS])
     channels = int(x.shape[1]) // groups
     block = schedule.get_sblock(name, func_name="main")
     row, group, byte, channel = schedule.get_loops(block)
     if channels % 8 == 0:
-        pack_bytes(schedule, block, greater=greater, dtype=str(x.dtype))
+        uniform = int(function.params[1].ty.shape[0]) == 1
+        pack_bytes(schedule, block, greater=greater, dtype=str(x.dtype), uniform=uniform)
     elif channels == 1:
         lanes = next((lanes for lanes in _LANES if groups % lanes == 0), 1)
         outer, inner = schedule.split(group, [None, lanes], preserve_unit_iters=True)
@@ -78,52 +82,60 @@ def pack(schedule: s_tir.Schedule, name: str, function: tirx.PrimFunc, *, greate
         schedule.decompose_reduction(block, channel)
 
 
-def pack_bytes(schedule: s_tir.Schedule, block: Any, *, greater: bool, dtype: str) -> None:
+def pack_bytes(
+    schedule: s_tir.Schedule, block: Any, *, greater: bool, dtype: str, uniform: bool = False
+) -> None:
     """Tensorize the innermost loop of a block, over the eight channels of a byte."""
     channel = schedule.get_loops(block)[-1]
     schedule.decompose_reduction(block, channel)
-    schedule.tensorize(channel, _pack_eight(greater=greater, dtype=dtype))
+    schedule.tensorize(channel, _pack_eight(greater=greater, dtype=dtype, uniform=uniform))
 
 
 @cache
-def _pack_eight(*, greater: bool, dtype: str) -> str:
-    """Register the intrinsic for one direction and type; returns its name."""
-    name = f"bicompile.pack_eight_{dtype}_{'ge' if greater else 'le'}"
-    TensorIntrin.register(name, _meaning(greater, dtype), _instructions(greater, dtype))
+def _pack_eight(*, greater: bool, dtype: str, uniform: bool) -> str:
+    """Register the intrinsic for one direction, type and kind of threshold; returns its name."""
+    name = f"bicompile.pack_eight_{dtype}_{'ge' if greater else 'le'}{'_uniform' * uniform}"
+    made = (make(greater, dtype, uniform) for make in (_meaning, _instructions))
+    TensorIntrin.register(name, *made)
     return name
 
 
-def _meaning(greater: bool, dtype: str) -> tirx.PrimFunc:
+def _meaning(greater: bool, dtype: str, uniform: bool) -> tirx.PrimFunc:
+    numbers = 1 if uniform else 8
+
     @T.prim_func(s_tir=True)
     def meaning(x: T.handle, theta: T.handle, bits: T.handle):
         X = T.match_buffer(x, (8,), dtype, offset_factor=1)
-        THETA = T.match_buffer(theta, (8,), dtype, offset_factor=1)
+        THETA = T.match_buffer(theta, (numbers,), dtype, offset_factor=1)
         BITS = T.match_buffer(bits, (1,), "uint8", offset_factor=1)
         with T.sblock("root"):
-            T.reads(BITS[0], X[0:8], THETA[0:8])
+            T.reads(BITS[0], X[0:8], THETA[0:numbers])
             T.writes(BITS[0])
             for c in range(8):
                 with T.sblock("pack"):
                     vc = T.axis.reduce(8, c)
-                    BITS[0] = BITS[0] | bit(X[vc], THETA[vc], vc, greater=greater)
+                    BITS[0] = BITS[0] | bit(X[vc], THETA[0 if uniform else vc], vc, greater=greater)
 
     return meaning
 
 
-def _instructions(greater: bool, dtype: str) -> tirx.PrimFunc:
+def _instructions(greater: bool, dtype: str, uniform: bool) -> tirx.PrimFunc:
+    numbers = 1 if uniform else 8
+
     @T.prim_func(s_tir=True)
     def instructions(x: T.handle, theta: T.handle, bits: T.handle):
         X = T.match_buffer(x, (8,), dtype, offset_factor=1)
-        THETA = T.match_buffer(theta, (8,), dtype, offset_factor=1)
+        THETA = T.match_buffer(theta, (numbers,), dtype, offset_factor=1)
         BITS = T.match_buffer(bits, (1,), "uint8", offset_factor=1)
         with T.sblock("root"):
-            T.reads(BITS[0], X[0:8], THETA[0:8])
+            T.reads(BITS[0], X[0:8], THETA[0:numbers])
             T.writes(BITS[0])
+            thresholds = T.meta_var(T.broadcast(THETA[0], 8) if uniform else THETA[T.ramp(0, 1, 8)])
             BITS[0] = BITS[0] | sum_of_distinct_bits(
                 T.Select(
-                    X[T.ramp(0, 1, 8)] >= THETA[T.ramp(0, 1, 8)]
+                    X[T.ramp(0, 1, 8)] >= thresholds
                     if greater
-                    else X[T.ramp(0, 1, 8)] <= THETA[T.ramp(0, 1, 8)],
+                    else X[T.ramp(0, 1, 8)] <= thresholds,
                     T.shift_left(
                         T.broadcast(T.uint8(1), 8), T.cast(T.ramp(T.int32(0), 1, 8), "uint8x8")
                     ),

@@ -63,15 +63,19 @@ def dual_layer(
     greater: tuple[int, int] = (1, 1),
     group: int = 1,
     steps: dict[str, Any] | None = None,
+    thresholds: dict[str, np.ndarray] | None = None,
     **attributes: Any,
 ) -> onnx.ModelProto:
-    """A dual-scale layer of x and its epilogue; a step may be "x"."""
+    """A dual-scale layer of x and its epilogue; a step may be "x".
+
+    What `thresholds` does not give of theta, move and theta2 are halves.
+    """
     channels = x[-1]
     given = {"multiplier": np.float32(1), "shift": np.float32(0)}
     given |= {"slope": np.float32(1), "residual": np.float32(0)} | (steps or {})
     constants = {name: step for name, step in given.items() if not isinstance(step, str)}
     constants |= {"theta": halves(1, channels), "move": halves(2, channels)}
-    constants |= {"theta2": halves(3, channels)}
+    constants |= {"theta2": halves(3, channels)} | (thresholds or {})
     constants["weights"] = pack_bits(signs(4, outputs, *kernel, channels // group))
     names = [name if name in constants else given[name] for name in given]
     node = helper.make_node
@@ -163,6 +167,41 @@ def test_equal_multipliers_are_one(device: str, multiplier: str, tmp_path: Path)
     model = dual_layer("BinaryLinear", (1, 4, 128), (), axes=[2], outputs=32, steps=steps)
     program = check(model, device, tmp_path)
     assert shapes(program, "popcount_epilogue").get("multiplier") == expected
+
+
+def numbers(theta: float, move: float, theta2: float) -> dict[str, np.ndarray]:
+    """Thresholds that all 64 channels share."""
+    given = {"theta": theta, "move": move, "theta2": theta2}
+    return {name: np.full(64, number, np.float32) for name, number in given.items()}
+
+
+UNIFORM = {
+    "a second that is the shift": (numbers(0.5, 0.25, 0.25), 1),
+    "a second that is another": (numbers(0.5, 0.25, -0.5), 1),
+    "a second that cannot be read from x": (numbers(-0.5, 1.0, 1.0), 1),
+    "shifts of every channel": (numbers(0.5, 0, 0.5) | {"move": halves(2, 64)}, 64),
+    "thresholds of every channel": (numbers(0, 0, 0) | {"theta": halves(1, 64)}, 64),
+}
+
+
+@pytest.mark.parametrize("case", UNIFORM)
+@pytest.mark.parametrize("device", TARGETS)
+@pytest.mark.parametrize("axes", [[2], [1, 2]])
+def test_thresholds_are_one_number_each_where_all_of_them_are(
+    device: str, case: str, axes: list[int], tmp_path: Path
+) -> None:
+    thresholds, size = UNIFORM[case]
+    model = dual_layer(
+        "BinaryLinear",
+        (1, 4, 64),
+        (),
+        axes=axes,
+        outputs=4,
+        greater=(1, 0),
+        thresholds=thresholds,
+    )
+    found = shapes(check(model, device, tmp_path, products=64), "dual_scale")
+    assert {found[name] for name in ("theta", "shift", "theta2")} == {(size,)}
 
 
 @pytest.mark.parametrize("device", TARGETS)

@@ -48,6 +48,8 @@ v0 1, v1 −1, v2 bit c of every nibble in lane c
 v3-v6    bits of b₁ of each of 4 rows, a nibble for four channels; v7-v10 the same of b₂
 v11-v14  sums of each row
 v15-v31  values
+one number for all channels: v31 threshold; v0 shift + 1 and v1 shift − 1, or v30 shift and v29
+second threshold
 x0 rows, x1 thresholds, x2 shifts, x3 second thresholds; x6-x9 rows to come; x10-x12 as x1-x3 to
 come; x13-x14 planes, x15 from a row of bits to the next, x4 from a tile's last to the first of the
 next step; x5 scales; x16 tiles left, x17 steps left"""
@@ -55,6 +57,7 @@ next step; x5 scales; x16 tiles left, x17 steps left"""
 _ONE, _MINUS, _KEPT = "v0", "v1", "v2"
 _BITS, _BITS2, _SUMS = ("v3", "v4", "v5", "v6"), ("v7", "v8", "v9", "v10"), range(11, 15)
 _VALUES = [f"v{n}" for n in range(15, 32)]
+_THRESHOLD, _SHIFT, _THRESHOLD2 = "v31", "v30", "v29"
 _VECTORS = CHANNELS // 4
 _STEP_BYTES = 4 * CHANNELS
 
@@ -69,6 +72,7 @@ class Binarizer:
         greater: for either plane, whether a bit is set by ≥; else by ≤.
         same: whether the second thresholds are the shifts.
         per_row: whether there is a mean for every row, else one of all.
+        uniform: whether thresholds and shifts are one number each, for all channels.
     """
 
     rows: int
@@ -76,12 +80,14 @@ class Binarizer:
     greater: tuple[bool, bool]
     same: bool
     per_row: bool
+    uniform: bool = False
 
     @property
     def name(self) -> str:
         """A name of its own."""
         directions = "".join("ge" if greater else "le" for greater in self.greater)
         kind = ("row" if self.per_row else "all") + ("_same" if self.same else "")
+        kind += "_uniform" if self.uniform else ""
         return f"dual_scale_{self.rows}x{self.channels}_{directions}_{kind}"
 
     @property
@@ -99,6 +105,7 @@ def assembly(shape: Binarizer) -> str:
     lines += [
         "fmov v0.4s, #1.0",
         "fmov v1.4s, #-1.0",
+        *(_load_uniform(shape) if shape.uniform else []),
         *kept_bits(_KEPT, _BITS[:3]),
         "mov x13, x4",
         "mov x14, x4",
@@ -126,7 +133,8 @@ def _tiles(shape: Binarizer, rows: int, tiles: int) -> list[str]:
         lines += offset(f"x{6 + row}", "x0", row * 4 * shape.channels)
     lines += [step.text for step in add_constant("x0", rows * 4 * shape.channels)]
     lines += [f"mov x4, #{CHANNELS // 8 - (rows - 1) * shape.row_bytes}"]
-    lines += ["mov x10, x1", "mov x11, x2"] + ([] if shape.same else ["mov x12, x3"])
+    if not shape.uniform:
+        lines += ["mov x10, x1", "mov x11, x2"] + ([] if shape.same else ["mov x12, x3"])
     if shape.per_row:
         lines += [f"movi v{n}.4s, #0" for n in _SUMS[:rows]]
     lines += in_steps(f"{loop}_steps", _step(shape, rows), steps)
@@ -140,7 +148,8 @@ def _tiles(shape: Binarizer, rows: int, tiles: int) -> list[str]:
 def _step(shape: Binarizer, rows: int) -> list[Instruction]:
     """32 channels of every row, the last four first."""
     program: list[Instruction] = []
-    free = deque(_VALUES)
+    uniform = _uniform(shape)
+    free = deque(value for value in _VALUES if value not in uniform)
 
     def loaded(pointer: str, pair: int) -> list[str]:
         first, second = free.popleft(), free.popleft()
@@ -149,18 +158,39 @@ def _step(shape: Binarizer, rows: int) -> list[Instruction]:
         return [first, second]
 
     for pair in reversed(range(_VECTORS // 2)):
-        thresholds, shifts = loaded("x10", pair), loaded("x11", pair)
-        others = _choices(program, shifts, free) if shape.same else loaded("x12", pair)
+        if shape.uniform:
+            thresholds, shifts, others = ([register] * 2 for register in uniform)
+        else:
+            thresholds, shifts = loaded("x10", pair), loaded("x11", pair)
+            others = _choices(program, shifts, free) if shape.same else loaded("x12", pair)
         for row in range(rows):
             values = loaded(f"x{6 + row}", pair)
             for half in (1, 0):
                 operands = thresholds[half], shifts[half], others[half]
                 _four(program, shape, row, 2 * pair + half, values[half], operands, free)
             free.extend(values)
-        free.extend([*thresholds, *shifts, *others])
+        if not shape.uniform:
+            free.extend([*thresholds, *shifts, *others])
     for plane, pointer in ((_BITS, "x13"), (_BITS2, "x14")):
         program += packed(plane[:rows], _KEPT, free, pointer, by="x15", last_by="x4")
     return program
+
+
+def _uniform(shape: Binarizer) -> tuple[str, ...]:
+    """What holds the threshold, the shift and the second threshold of all channels, if any does.
+
+    Where the second threshold is the shift: the threshold, shift − 1 and shift + 1.
+    """
+    if not shape.uniform:
+        return ()
+    return (_THRESHOLD, _MINUS, _ONE) if shape.same else (_THRESHOLD, _SHIFT, _THRESHOLD2)
+
+
+def _load_uniform(shape: Binarizer) -> list[str]:
+    lines = [f"ld1r {{{_THRESHOLD}.4s}}, [x1]", f"ld1r {{{_SHIFT}.4s}}, [x2]"]
+    if shape.same:
+        return lines + [f"fadd {side}.4s, {_SHIFT}.4s, {side}.4s" for side in (_ONE, _MINUS)]
+    return [*lines, f"ld1r {{{_THRESHOLD2}.4s}}, [x3]"]
 
 
 def _choices(program: list[Instruction], shifts: list[str], free: deque[str]) -> list[str]:

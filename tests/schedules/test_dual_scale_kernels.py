@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from kernel_runs import run_for_all_results
+from kernel_runs import built, run_for_all_results
 
+from bicompile.cost import trace
+from bicompile.cost.registers import check_registers
 from bicompile.dual_workloads import Mean, dual_scale
 from bicompile.second_signs import moved
 from bicompile.workloads import GREATER
@@ -56,6 +58,7 @@ def meaning(
     return np.packbits(both, axis=-1, bitorder="little"), means
 
 
+@pytest.mark.parametrize("uniform", [False, True])
 @pytest.mark.parametrize("device", ["emulator", "host"])
 @settings(max_examples=2, deadline=None, phases=[Phase.generate])
 @given(
@@ -63,15 +66,17 @@ def meaning(
     seed=st.integers(0),
 )
 def test_both_planes_are_exact_beside_their_thresholds(
-    device: str, shapes: list[tuple[int, int]], seed: int
+    device: str, uniform: bool, shapes: list[tuple[int, int]], seed: int
 ) -> None:
     cases = []
     for index, (rows, steps) in enumerate(shapes):
         size, greater = (rows, 32 * steps), DIRECTIONS[index]
-        theta, shift, theta2 = thresholds(seed + index, 32 * steps)
+        theta, shift, theta2 = thresholds(seed + index, 1 if uniform else 32 * steps)
         for same, second in ((True, shift), (False, theta2)):
-            x = on_thresholds(theta, second, rows, seed + index)
-            nests = [dual_scale(*size, greater=greater, mean=mean, same=same) for mean in MEANS]
+            every = [np.resize(each, 32 * steps) for each in (theta, second)]
+            x = on_thresholds(*every, rows, seed + index)
+            kind = {"greater": greater, "same": same, "uniform": uniform}
+            nests = [dual_scale(*size, mean=mean, **kind) for mean in MEANS]
             cases += [(nest, (x, theta, shift, second)) for nest in nests]
     for (nest, (x, theta, shift, second)), (bits, scale) in zip(
         cases, run_for_all_results(cases, device), strict=True
@@ -79,7 +84,55 @@ def test_both_planes_are_exact_beside_their_thresholds(
         greater = tuple(map(bool, nest.attrs[GREATER]))
         expected, means = meaning(x, theta, shift, second, greater)
         np.testing.assert_array_equal(bits, expected)
-        np.testing.assert_allclose(scale, means if len(scale) == len(x) else means.mean(), 1e-5)
+        if len(scale) == len(x):
+            np.testing.assert_allclose(scale, means, 1e-5)
+        else:  # a sum of float32 in any order
+            np.testing.assert_allclose(scale, means.mean(), max(1e-5, x.size * 2.0**-24))
+
+
+@pytest.mark.parametrize("device", ["emulator", "host"])
+@pytest.mark.parametrize("mean", ["row", "all", "channel"])
+def test_uniform_thresholds_give_the_bits_of_equal_ones(device: str, mean: Mean) -> None:
+    shapes = [(6, 96, 1), (16, 16, 1), (3, 24, 1), (4, 5, 1), (3, 12, 2), (4, 16, 2), (3, 1, 16)]
+    cases = []
+    for index, (rows, channels, groups) in enumerate(shapes):
+        theta, shift, theta2 = thresholds(index, 1)
+        width = groups * channels
+        x = on_thresholds(np.resize(theta, width), np.resize(shift, width), rows, index)
+        for second, same in ((shift, True), (theta2, False)):
+            for numbers in (1, width):
+                nest = dual_scale(
+                    rows,
+                    channels,
+                    groups=groups,
+                    greater=DIRECTIONS[index % 4],
+                    mean=mean,
+                    same=same,
+                    uniform=numbers < width,
+                )
+                operands = [np.resize(each, numbers) for each in (theta, shift, second)]
+                cases.append((nest, (x, *operands)))
+    found = run_for_all_results(cases, device)
+    for uniform, each in zip(found[::2], found[1::2], strict=True):
+        for one, other in zip(uniform, each, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_uniform_thresholds_are_not_loaded_again() -> None:
+    x = np.zeros((8, 256), np.float32)
+    counted = []
+    for numbers in (1, 256):
+        zeros = [np.zeros(numbers, np.float32)] * 3
+        nest = dual_scale(
+            *x.shape, greater=(True, True), mean="row", same=True, uniform=numbers == 1
+        )
+        with built([(nest, [x, *zeros])]) as (executable, _, _):
+            traced = trace.collect(executable, np.zeros(4, np.float32))
+            assert all(each.spills == 0 for each in check_registers(executable).values())
+        counted.append(sum(traced.instructions.values()))
+    steps, of_a_step = 2 * 8, 4 * (2 + 4)  # loads and sums
+    saved = counted[1] - counted[0]
+    assert steps * of_a_step <= saved <= steps * (of_a_step + 1)
 
 
 def test_what_is_no_number_or_infinite_sets_the_bits_that_comparisons_do() -> None:
