@@ -79,12 +79,13 @@ def added(program: list[Instruction], rows: Sequence[str], text: str, kind: Kind
 
 def in_steps(label: str, step: Sequence[Instruction], times: int) -> list[str]:
     """A loop over steps, of which two overlap; it counts in x17."""
-    stages = in_two_stages(step, last="sri")
-    lines = [instruction.text for instruction in stages.start]
-    if times > 1:
-        lines += [f"mov x17, #{times - 1}", f"{label}:", "subs x17, x17, #1"]
-        lines += [*(instruction.text for instruction in stages.loop), f"b.ne {label}"]
-    return lines + [instruction.text for instruction in stages.finish]
+    stages = in_two_stages(step, "x17", last="sri")
+    begun, finish = (
+        [instruction.text for instruction in part] for part in (stages.begun(times), stages.finish)
+    )
+    if times == 1:
+        return [*begun, *finish]
+    return [f"mov x17, #{times}", *begun, *stages.turns(label), *finish]
 
 
 def function(name: str, registers: str, lines: Sequence[str]) -> str:
