@@ -64,7 +64,7 @@ def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
     if shape.same:
         # Of the second thresholds, which are the shifts, nothing is read: no need to store them.
         layouts[2] = layouts[3] = lambda shift: np.tile(_moved(shift, greater=second), joined)
-    body = call(function, shape.name, function.params)
+    body = call(function, shape.name, [*function.params, *shape.numbers])
     return Kernel(body, {shape.name: microkernels.binarize(shape)}, layouts)
 
 

@@ -1,12 +1,16 @@
 """Dual-scale binarization, bit for bit, where x lies on its thresholds."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from kernel_runs import run_for_all_results
+from tvm import tirx
 
 from bicompile.dual_workloads import Mean, dual_scale
+from bicompile.schedules import schedule
 from bicompile.second_signs import moved
 from bicompile.workloads import GREATER
 
@@ -73,6 +77,12 @@ def test_both_planes_are_exact_beside_their_thresholds(
             x = on_thresholds(theta, second, rows, seed + index)
             nests = [dual_scale(*size, greater=greater, mean=mean, same=same) for mean in MEANS]
             cases += [(nest, (x, theta, shift, second)) for nest in nests]
+    check(cases, device)
+
+
+def check(
+    cases: list[tuple[tirx.PrimFunc, tuple[np.ndarray, ...]]], device: str = "emulator"
+) -> None:
     for (nest, (x, theta, shift, second)), (bits, scale) in zip(
         cases, run_for_all_results(cases, device), strict=True
     ):
@@ -80,6 +90,43 @@ def test_both_planes_are_exact_beside_their_thresholds(
         expected, means = meaning(x, theta, shift, second, greater)
         np.testing.assert_array_equal(bits, expected)
         np.testing.assert_allclose(scale, means if len(scale) == len(x) else means.mean(), 1e-5)
+
+
+def test_shapes_of_whole_tiles_share_one_text() -> None:
+    sizes: list[tuple[int, int, Mean]] = [(8, 256, "row"), (8, 128, "row"), (32, 128, "all")]
+    (name, text), *others = (
+        item
+        for rows, channels, mean in sizes
+        for item in scheduled_text(rows, channels, mean).items()
+    )
+    assert others == [(name, text)] * 2
+
+
+def test_equal_names_mean_equal_texts() -> None:
+    texts: dict[str, set[str]] = {}
+    for rows, channels in itertools.product(range(1, 14), (32, 64, 4096)):
+        for mean in MEANS:
+            for name, text in scheduled_text(rows, channels, mean).items():
+                texts.setdefault(name, set()).add(text)
+    assert len(texts) == 7
+    assert {len(found) for found in texts.values()} == {1}
+
+
+def scheduled_text(rows: int, channels: int, mean: Mean) -> dict[str, str]:
+    nest = dual_scale(rows, channels, greater=(True, True), mean=mean, same=True)
+    return dict(schedule(nest, "aarch64").assembly)
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_every_rest_of_rows_is_exact(mean: Mean) -> None:
+    cases = []
+    for rows, steps in itertools.product(range(1, 10), (1, 3)):
+        theta, shift, theta2 = thresholds(rows, 32 * steps)
+        for same, second in ((True, shift), (False, theta2)):
+            x = on_thresholds(theta, second, rows, rows)
+            nest = dual_scale(rows, 32 * steps, greater=(True, False), mean=mean, same=same)
+            cases.append((nest, (x, theta, shift, second)))
+    check(cases)
 
 
 def test_what_is_no_number_or_infinite_sets_the_bits_that_comparisons_do() -> None:
