@@ -16,7 +16,7 @@ from bicompile.convolution import Convolution, call, call_many, name_of, reshape
 from bicompile.dual_workloads import Mean, Steps
 from bicompile.fuse import DUAL_DEPTHWISE, EPILOGUES, ONE_CHANNEL, SIGNS, fused_op
 from bicompile.fuse import LAYERS as FUSED_LAYERS
-from bicompile.second_signs import moved
+from bicompile.second_signs import moved, sides
 from bicompile.sign_converters import IntegerThreshold, Signs
 
 _LANES = 4
@@ -44,7 +44,7 @@ class _DualScale(onnx_frontend.OnnxOpConverter):
             groups=groups,
             greater=greater,
             mean=mean,
-            same=_is_read_from_x(*thresholds[1:], greater=greater[1]),
+            same=_is_read_from_x(*thresholds[1:], greater=greater[1], uniform=uniform),
             uniform=uniform,
         )
         numbers = 1 if uniform else channels
@@ -56,9 +56,10 @@ class _DualScale(onnx_frontend.OnnxOpConverter):
         return relax.Tuple(outputs)
 
 
-def _is_read_from_x(shift: np.ndarray, theta2: np.ndarray, *, greater: bool) -> bool:
+def _is_read_from_x(shift: np.ndarray, theta2: np.ndarray, *, greater: bool, uniform: bool) -> bool:
     """Whether x itself tells the second sign: see second_signs."""
-    return np.array_equal(shift, theta2) and moved(shift, greater=greater) is not None
+    found = sides if uniform else moved
+    return np.array_equal(shift, theta2) and found(shift, greater=greater) is not None
 
 
 def _mean(kept: tuple[int, ...], shape: tuple[int, ...]) -> Mean | None:

@@ -22,9 +22,10 @@ def moved(s: Floats, *, greater: bool) -> Floats | None:
 
     Without `greater` the comparisons are ≤. None where some threshold has no such s′.
     """
-    if not np.isfinite(s).all():
+    both = sides(s, greater=greater)
+    if both is None:
         return None
-    above, below = (_reached(s, side, greater) for side in (_ONE, -_ONE))
+    above, below = both
     # What rounds to a float lies between the middles of it and its neighbours.
     low = np.maximum(_middle(above, -np.inf) - 1, _middle(below, -np.inf) + 1)
     high = np.minimum(_middle(above, np.inf) - 1, _middle(below, np.inf) + 1)
@@ -35,6 +36,17 @@ def moved(s: Floats, *, greater: bool) -> Floats | None:
         found = np.where(fits, tried, found)
     right = (found + _ONE == above) & (found - _ONE == below)
     return found if right.all() else None
+
+
+def sides(s: Floats, *, greater: bool) -> tuple[Floats, Floats] | None:
+    """(C,) thresholds s → t₊ and t₋: x ≥ t± exactly where fl(x ∓ 1) ≥ s.
+
+    Without `greater` the comparisons are ≤. None where a threshold is infinite, NaN or too large.
+    """
+    if not np.isfinite(s).all():
+        return None
+    above, below = (_reached(s, side, greater) for side in (_ONE, -_ONE))
+    return None if np.isnan(above + below).any() else (above, below)
 
 
 def _reached(s: Floats, sign: np.float32, greater: bool) -> Floats:

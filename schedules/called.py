@@ -11,16 +11,19 @@ def call(
 ) -> tirx.PrimFunc:
     """The nest's parameters and attributes, with `name(arguments)` for its body.
 
-    Arguments are parameters of the nest, or buffers of `scratch`, which it then has for itself;
-    they are passed as pointers to their first elements.
+    Arguments are parameters of the nest, or buffers of `scratch`, which it then has for itself:
+    they are passed as pointers to their first elements. Or they are numbers, passed as int32.
     """
-    pointers = [argument.access_ptr("rw") for argument in arguments]
-    return with_steps(function, [call_with(name, *pointers)], scratch)
+    passed = [
+        argument if isinstance(argument, int) else argument.access_ptr("rw")
+        for argument in arguments
+    ]
+    return with_steps(function, [call_with(name, *passed)], scratch)
 
 
-def call_with(name: str, *pointers: Any) -> tirx.Stmt:
-    """`name(pointers)`."""
-    return tirx.Evaluate(tirx.call_extern("void", name, *pointers))
+def call_with(name: str, *arguments: Any) -> tirx.Stmt:
+    """`name(arguments)`."""
+    return tirx.Evaluate(tirx.call_extern("void", name, *arguments))
 
 
 def with_steps(

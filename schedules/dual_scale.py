@@ -6,8 +6,9 @@ Elsewhere both planes are packed by bytes, and what is left of x is stored once,
 summed.
 """
 
+from typing import TypeVar
+
 import numpy as np
-from numpy.typing import NDArray
 from tvm import s_tir, tirx
 
 from bicompile.dual_workloads import MEAN, SAME
@@ -18,10 +19,12 @@ from bicompile.schedules.fused import order_sum, vectorize
 from bicompile.schedules.kernel import Kernel
 from bicompile.schedules.microkernels.packing import CHANNELS
 from bicompile.schedules.threshold import pack
-from bicompile.second_signs import moved
+from bicompile.second_signs import moved, sides
 from bicompile.workloads import GREATER, GROUPS
 
 _MOST_JOINED = 8
+
+_Found = TypeVar("_Found")
 
 
 def binarized(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
@@ -64,14 +67,21 @@ def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
     times = 1 if shape.uniform else joined
     layouts: dict[int, Layout] = {i: lambda constant: np.tile(constant, times) for i in (1, 2, 3)}
     if shape.same:
-        # Of the second thresholds, which are the shifts, nothing is read: no need to store them.
-        layouts[2] = layouts[3] = lambda shift: np.tile(_moved(shift, greater=second), times)
-    body = call(function, shape.name, function.params)
+        # Each is stored once: of second thresholds that lie as their shifts nothing is read.
+        layouts |= _read_from_x(shape.uniform, joined, greater=second)
+    body = call(function, shape.name, [*function.params, *shape.numbers])
     return Kernel(body, {shape.name: microkernels.binarize(shape)}, layouts)
 
 
-def _moved(shift: NDArray[np.float32], *, greater: bool) -> NDArray[np.float32]:
-    found = moved(shift, greater=greater)
-    if found is None:
+def _read_from_x(uniform: bool, joined: int, *, greater: bool) -> dict[int, Layout]:
+    """How shifts and second thresholds lie that are the same."""
+    if not uniform:
+        return dict.fromkeys((2, 3), lambda s: np.tile(_found(moved(s, greater=greater)), joined))
+    above, below = (lambda s, n=n: _found(sides(s, greater=greater))[n] for n in (0, 1))
+    return {2: above, 3: below}
+
+
+def _found(values: _Found | None) -> _Found:
+    if values is None:
         raise ValueError("the nest says that its second thresholds can be read from x")
-    return found
+    return values

@@ -56,7 +56,7 @@ def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
     layouts: dict[int, Layout] = {}
     if joined > 1:
         layouts[1] = lambda thresholds: np.tile(thresholds, joined)
-    body = call(function, shape.name, function.params)
+    body = call(function, shape.name, [*function.params, shape.rows, shape.channels])
     return Kernel(body, {shape.name: microkernels.pack(shape)}, layouts)
 
 

@@ -29,6 +29,7 @@ from bicompile.schedules.microkernels.instructions import (
     floating,
     load,
     load_pair,
+    offset,
     store_lanes,
     store_pair,
     vector,
@@ -39,6 +40,7 @@ from bicompile.schedules.microkernels.list_scheduler import (
     in_two_stages,
     schedule,
 )
+from bicompile.schedules.microkernels.packing import function
 from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.weights import (
     BLOCK,
@@ -252,12 +254,7 @@ def assembly(name: str, shape: Shape) -> str:
     lines += ["\tldp d8, d9, [sp], #64", "\tret"]
     registers = REGISTERS + ("" if shape.epilogue is None else f"\n{EPILOGUE_REGISTERS}")
     registers += "" if shape.signs is None else f"\n{signs.REGISTERS}"
-    about = "\n".join(f"// {line}" for line in registers.splitlines())
-    body = "\n".join(lines)
-    return (
-        f"{about}\n\t.text\n\t.p2align 4\n\t.type {name}, %function\n{name}:\n{body}\n"
-        f"\t.size {name}, . - {name}\n"
-    )
+    return function(name, registers, [line.lstrip() for line in lines])
 
 
 def _constant(register: str, value: int) -> list[str]:
@@ -283,9 +280,9 @@ def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
     lines += ["\tmov x4, x0", "\tmov x3, x1"]
     if rows > 1:
         apart = shape.seen.across if results > 1 else shape.seen.plane
-        lines += ["\tmov x5, x0", *_moved("x5", apart)]
+        lines += _offset("x5", "x0", apart)
     if results > 1:
-        lines += ["\tmov x7, x6", *_moved("x7", shape.result_bytes)]
+        lines += _offset("x7", "x6", shape.result_bytes)
     if shape.epilogue is not None:
         lines += shape.epilogue.begin(results, shape.result_bytes)
     if shape.signs is not None:
@@ -320,18 +317,18 @@ def _straight(name: str, shape: Shape, rows: int) -> list[str]:
         tile.results(outputs)
         return shape.tree.prepared(tile.program)
 
+    before = shape.tree.prepared(setup.program)
     blocks = -(-shape.outputs // BLOCK)
     last = block(shape.outputs - BLOCK * (blocks - 1))
     if blocks == 1:
-        return _text([*shape.tree.prepared(setup.program), *last])
+        return _text([*before, *last])
     staged = in_two_stages if shape.tree.overlap else in_one_stage
-    stages, end = staged(block(BLOCK)), staged(last)
-    lines = _text([*shape.tree.prepared(setup.program), *stages.start])
+    stages, end = staged(block(BLOCK), "x9"), staged(last, "x9")
     label = f".L{name}_{rows}_blocks"
     if stages.start == end.start:
-        return lines + _loop(label, "x9", blocks - 1, stages) + _lines(end.finish)
+        return _turns(stages, label, "x9", blocks, before) + _lines(end.finish)
     # The last block begins otherwise, so nothing of it can overlap.
-    lines += _loop(label, "x9", blocks - 2, stages)
+    lines = _turns(stages, label, "x9", blocks - 1, before)
     return lines + _lines(stages.finish) + _text(last)
 
 
@@ -339,24 +336,24 @@ def _looped(name: str, shape: Shape, rows: int) -> list[str]:
     """All blocks; inside a loop over chunks of three vectors, of which two overlap."""
     first, chunk, *others = cut(shape.row_bytes)
     endings = [other for other in others if other != chunk]
-    turns = len(others) - len(endings)
+    turns = 1 + len(others) - len(endings)
     begin, middle = _Tile(shape, rows), _Tile(shape, rows, _bytes(first))
     begin.activations(0)
     begin.chunk(first, first=True)
     middle.activations(1)
     middle.chunk(chunk, first=False)
     staged = in_two_stages if shape.tree.overlap else in_one_stage
-    stages = staged(shape.tree.prepared(middle.program))
+    stages = staged(shape.tree.prepared(middle.program), "x10")
 
     def block(outputs: int, label: str) -> list[str]:
         end = _Tile(shape, rows, shape.row_bytes - sum(map(_bytes, endings)))
-        for index, ending in enumerate(endings, start=2 + turns):
+        for index, ending in enumerate(endings, start=1 + turns):
             end.activations(index)
             end.chunk(ending, first=False)
         end.program += _back(rows, shape.row_bytes)
         end.results(outputs)
-        lines = _text([*shape.tree.prepared(begin.program), *stages.start])
-        lines += _loop(f"{label}_chunks", "x10", turns, stages)
+        before = shape.tree.prepared(begin.program)
+        lines = _turns(stages, f"{label}_chunks", "x10", turns, before)
         return lines + _text([*stages.finish, *shape.tree.prepared(end.program)])
 
     full, last = divmod(shape.outputs, BLOCK)
@@ -376,11 +373,15 @@ def _back(rows: int, distance: int) -> list[Instruction]:
     return [step for r in range(rows) for step in add_constant(f"x{4 + r}", -distance)]
 
 
-def _loop(label: str, counter: str, turns: int, stages: Stages) -> list[str]:
-    if turns == 0:
-        return []
-    head = [f"\tmov {counter}, #{turns}", f"{label}:", f"\tsubs {counter}, {counter}, #1"]
-    return [*head, *_lines(stages.loop), f"\tb.ne {label}"]
+def _turns(
+    stages: Stages, label: str, counter: str, times: int, before: Sequence[Instruction]
+) -> list[str]:
+    """So many iterations but for the last one's finish, and before them another program."""
+    lines = _text([*before, *stages.begun(times)])
+    if times == 1:
+        return lines
+    turns = [line if line.endswith(":") else f"\t{line}" for line in stages.turns(label)]
+    return [f"\tmov {counter}, #{times}", *lines, *turns]
 
 
 def _text(program: Sequence[Instruction]) -> list[str]:
@@ -393,3 +394,7 @@ def _lines(program: Sequence[Instruction]) -> list[str]:
 
 def _moved(register: str, distance: int) -> list[str]:
     return _lines(add_constant(register, distance))
+
+
+def _offset(register: str, base: str, distance: int) -> list[str]:
+    return [f"\t{line}" for line in offset(register, base, distance)]

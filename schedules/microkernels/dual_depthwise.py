@@ -123,7 +123,7 @@ def assembly(shape: Depthwise) -> str:
     Of (x, thresholds, multipliers, shifts, taps, slope, y, scales).
     """
     name, groups = shape.name, shape.channels // 4
-    stages = in_two_stages(_group(shape), last="frintn")
+    stages = in_two_stages(_group(shape), "x8", last="frintn")
     share = int(np.float32(1 / shape.framed).view(np.uint32))
     lines = [f"stp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
     lines[0] = "stp d8, d9, [sp, #-64]!"
@@ -139,11 +139,9 @@ def assembly(shape: Depthwise) -> str:
         "mov v2.d[0], x8",
         "mov v2.s[2], w9",
         "mov v2.s[3], w10",
-        *(step.text for step in stages.start),
     ]
-    if groups > 1:
-        lines += [f"mov x8, #{groups - 1}", f".L{name}:", "subs x8, x8, #1"]
-        lines += [*(step.text for step in stages.loop), f"b.ne .L{name}"]
+    lines += [f"mov x8, #{groups}", *(step.text for step in stages.begun(groups))]
+    lines += stages.turns(f".L{name}") if groups > 1 else []
     lines += [step.text for step in stages.finish]
     lines += [f"ldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
     lines += ["ldp d8, d9, [sp], #64", "ret"]

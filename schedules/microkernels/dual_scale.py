@@ -1,4 +1,7 @@
-"""Dual-scale binarization in one walk over x: exact AArch64 assembly for one shape.
+"""Dual-scale binarization in one walk over x: exact AArch64 assembly for all shapes of a kind.
+
+How many rows and channels there are comes in registers, so that one text serves them all; only a
+last tile of fewer than four rows is text of its own.
 
 A step takes 32 channels of four rows, which share the loads of thresholds. x is compared with the
 first threshold. Where the second one is the shift, the comparison then chooses between shift + 1
@@ -16,48 +19,47 @@ channels.
 from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
-
 from bicompile.schedules.microkernels.instructions import (
     Instruction,
     accumulating,
-    add_constant,
     floating,
     integer,
     load_pair_at,
-    offset,
     store_lanes,
 )
 from bicompile.schedules.microkernels.list_scheduler import schedule
 from bicompile.schedules.microkernels.packing import (
     CHANNELS,
+    ROWS,
     added,
+    apart,
     compared,
     function,
     in_steps,
     kept_bits,
     merged,
     packed,
+    tile_names,
+    tiles_of,
 )
-
-ROWS = 4
-"""What a step takes, with 32 channels of each."""
 
 REGISTERS = """\
 v0 1, v1 −1, v2 bit c of every nibble in lane c
 v3-v6    bits of b₁ of each of 4 rows, a nibble for four channels; v7-v10 the same of b₂
 v11-v14  sums of each row
 v15-v31  values
-one number for all channels: v31 threshold; v0 shift + 1 and v1 shift − 1, or v30 shift and v29
-second threshold
-x0 rows, x1 thresholds, x2 shifts, x3 second thresholds; x6-x9 rows to come; x10-x12 as x1-x3 to
-come; x13-x14 planes, x15 from a row of bits to the next, x4 from a tile's last to the first of the
-next step; x5 scales; x16 tiles left, x17 steps left"""
+one number for all channels: v31 threshold; v0 and v1 what x is compared with after it, above and
+below; or v30 shift and v29 second threshold
+x0 rows; x6-x9 rows to come; x10 thresholds, x11 shifts, x12 second thresholds to come
+x13-x14 planes, x15 from a row of bits to the next, x4 from a tile's last to the first of the next
+step, x1 from a tile's first to its last; x5 scales; x3 channels, x2 rows that share a mean, or 0
+x16 rows of tiles left, x17 steps left"""
 
 _ONE, _MINUS, _KEPT = "v0", "v1", "v2"
 _BITS, _BITS2, _SUMS = ("v3", "v4", "v5", "v6"), ("v7", "v8", "v9", "v10"), range(11, 15)
 _VALUES = [f"v{n}" for n in range(15, 32)]
 _THRESHOLD, _SHIFT, _THRESHOLD2 = "v31", "v30", "v29"
+_CLEARED = [f"movi v{n}.4s, #0" for n in _SUMS]
 _VECTORS = CHANNELS // 4
 _STEP_BYTES = 4 * CHANNELS
 
@@ -84,65 +86,102 @@ class Binarizer:
 
     @property
     def name(self) -> str:
-        """A name of its own."""
+        """That of the function, the same for any number of channels and of whole tiles of rows."""
         directions = "".join("ge" if greater else "le" for greater in self.greater)
-        kind = ("row" if self.per_row else "all") + ("_same" if self.same else "")
-        kind += "_uniform" if self.uniform else ""
-        return f"dual_scale_{self.rows}x{self.channels}_{directions}_{kind}"
+        kind = ("_same" if self.same else "") + ("_uniform" if self.uniform else "")
+        return f"dual_scale_{directions}{kind}_{tile_names(self.rows)}"
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of a row of bits."""
-        return self.channels // 8
+    def numbers(self) -> tuple[int, int]:
+        """The arguments that are no pointers: rows, negative where they share a mean; channels."""
+        return (self.rows if self.per_row else -self.rows), self.channels
 
 
 def assembly(shape: Binarizer) -> str:
-    """The kernel as a local function (x, thresholds, shifts, second thresholds, planes, scales)."""
-    name = shape.name
-    tiles, last = divmod(shape.rows, ROWS)
+    """The kernel as a local function, for all shapes of its name.
+
+    Of (x, thresholds, shifts, second thresholds, planes, scales) and two int32, see numbers. Where
+    second thresholds are the shift, and it is one for all channels, the third and fourth are what x
+    reaches where the rest behind 1 and −1 reaches it (see second_signs.sides).
+    """
+    label, (whole, last) = f".L{shape.name}", tiles_of(shape.rows)
     lines = [f"stp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
     lines[0] = "stp d8, d9, [sp, #-64]!"
-    lines += [
-        "fmov v0.4s, #1.0",
-        "fmov v1.4s, #-1.0",
-        *(_load_uniform(shape) if shape.uniform else []),
-        *kept_bits(_KEPT, _BITS[:3]),
-        "mov x13, x4",
-        "mov x14, x4",
-        *(step.text for step in add_constant("x14", shape.rows * shape.row_bytes)),
-        f"mov x15, #{shape.row_bytes}",
-    ]
-    if not shape.per_row:
-        lines += [f"movi v{n}.4s, #0" for n in _SUMS]
-    if tiles:
-        lines += _tiles(shape, ROWS, tiles)
+    lines += ["fmov v0.4s, #1.0", "fmov v1.4s, #-1.0", *kept_bits(_KEPT)]
+    lines += _loaded(shape) if shape.uniform else _to_come(shape)
+    lines += ["mov w3, w7", "lsr w15, w7, #3"]
+    lines += ["cmp w6, #0", "cneg w16, w6, lt", "csel w2, w16, wzr, lt"]
+    lines += ["mov x13, x4", "madd x14, x15, x16, x4"]
+    if whole:
+        lines += [*_apart(ROWS), *([f"sub x16, x16, #{last}"] if last else [])]
+        lines += _whole_tiles(shape, label, f"{label}_{last}" if last else "")
     if last:
-        lines += _tiles(shape, last, 1)
-    if not shape.per_row:
-        lines += _lines(_scheduled(_means(shape, ROWS)))
+        lines += _last_tile(shape, label, last)
+    lines += [f"{label}_mean:", *_lines(_scheduled(_means(ROWS, of_all=True)))]
+    lines += [f"{label}_done:"]
     lines += [f"ldp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(10, 16, 2)]
     lines += ["ldp d8, d9, [sp], #64", "ret"]
-    return function(name, REGISTERS, lines)
+    return function(shape.name, REGISTERS, lines)
 
 
-def _tiles(shape: Binarizer, rows: int, tiles: int) -> list[str]:
-    """A loop over tiles of `rows` rows, and in it one over steps of channels."""
-    loop, steps = f".L{shape.name}_{rows}_tiles", shape.channels // CHANNELS
-    lines = [f"mov x16, #{tiles}", f"{loop}:"] if tiles > 1 else []
-    for row in range(rows):
-        lines += offset(f"x{6 + row}", "x0", row * 4 * shape.channels)
-    lines += [step.text for step in add_constant("x0", rows * 4 * shape.channels)]
-    lines += [f"mov x4, #{CHANNELS // 8 - (rows - 1) * shape.row_bytes}"]
+def _whole_tiles(shape: Binarizer, label: str, last: str) -> list[str]:
+    """A loop over tiles of four rows; `last` is the label of the last tile, where that is another.
+
+    A mean of all keeps its sums from tile to tile.
+    """
+    tiles, counted = f"{label}_{ROWS}", f"subs x16, x16, #{ROWS}"
+    lines = [f"{tiles}:", *_CLEARED, f"{tiles}_same_mean:", *_tile(shape, ROWS, tiles)]
+    lines += [f"sub {pointer}, {pointer}, x15, lsl #5" for pointer in _constants(shape)]
+    lines += ["add x13, x13, x1", "add x14, x14, x1", f"cbnz x2, {tiles}_no_means"]
+    lines += [*_lines(_scheduled(_means(ROWS))), counted, f"b.ne {tiles}"]
+    lines += [f"b {last or f'{label}_done'}", f"{tiles}_no_means:", counted]
+    return [*lines, f"b.ne {tiles}_same_mean", *([f"b {last}_same_mean"] if last else [])]
+
+
+def _last_tile(shape: Binarizer, label: str, rows: int) -> list[str]:
+    """A tile of fewer rows."""
+    tile = f"{label}_{rows}"
+    lines = [f"{tile}:", *_CLEARED, f"{tile}_same_mean:", *_apart(rows)]
+    lines += [*_tile(shape, rows, tile), f"cbnz x2, {label}_mean"]
+    return [*lines, *_lines(_scheduled(_means(rows))), f"b {label}_done"]
+
+
+def _to_come(shape: Binarizer) -> list[str]:
+    return [f"mov {to}, x{n}" for n, to in enumerate(_constants(shape), 1)]
+
+
+def _constants(shape: Binarizer) -> list[str]:
+    """Pointers to what every channel has for itself."""
+    if shape.uniform:
+        return []
+    return ["x10", "x11"] if shape.same else ["x10", "x11", "x12"]
+
+
+def _uniform(shape: Binarizer) -> tuple[str, ...]:
+    """What holds the threshold, the shift and the second threshold of all channels, if any does.
+
+    Where the second threshold is the shift: the threshold, and what x is compared with.
+    """
     if not shape.uniform:
-        lines += ["mov x10, x1", "mov x11, x2"] + ([] if shape.same else ["mov x12, x3"])
-    if shape.per_row:
-        lines += [f"movi v{n}.4s, #0" for n in _SUMS[:rows]]
-    lines += in_steps(f"{loop}_steps", _step(shape, rows), steps)
-    for pointer in ("x13", "x14"):
-        lines += [step.text for step in add_constant(pointer, (rows - 1) * shape.row_bytes)]
-    if shape.per_row:
-        lines += _lines(_scheduled(_means(shape, rows)))
-    return lines + (["subs x16, x16, #1", f"b.ne {loop}"] if tiles > 1 else [])
+        return ()
+    return (_THRESHOLD, _MINUS, _ONE) if shape.same else (_THRESHOLD, _SHIFT, _THRESHOLD2)
+
+
+def _loaded(shape: Binarizer) -> list[str]:
+    others = (_ONE, _MINUS) if shape.same else (_SHIFT, _THRESHOLD2)
+    return [f"ld1r {{{v}.4s}}, [x{n}]" for n, v in enumerate((_THRESHOLD, *others), 1)]
+
+
+def _apart(rows: int) -> list[str]:
+    return apart(rows, "x15", first_to_last="x1", to_next="x4")
+
+
+def _tile(shape: Binarizer, rows: int, label: str) -> list[str]:
+    """Every step of a tile."""
+    lines = ["mov x6, x0"]
+    lines += [f"add x{6 + row}, x{5 + row}, x15, lsl #5" for row in range(1, rows)]
+    lines += ["add x0, x0, x15, lsl #7", "lsr x17, x15, #2"]
+    return lines + in_steps(f"{label}_steps", _step(shape, rows))
 
 
 def _step(shape: Binarizer, rows: int) -> list[Instruction]:
@@ -174,23 +213,6 @@ def _step(shape: Binarizer, rows: int) -> list[Instruction]:
     for plane, pointer in ((_BITS, "x13"), (_BITS2, "x14")):
         program += packed(plane[:rows], _KEPT, free, pointer, by="x15", last_by="x4")
     return program
-
-
-def _uniform(shape: Binarizer) -> tuple[str, ...]:
-    """What holds the threshold, the shift and the second threshold of all channels, if any does.
-
-    Where the second threshold is the shift: the threshold, shift − 1 and shift + 1.
-    """
-    if not shape.uniform:
-        return ()
-    return (_THRESHOLD, _MINUS, _ONE) if shape.same else (_THRESHOLD, _SHIFT, _THRESHOLD2)
-
-
-def _load_uniform(shape: Binarizer) -> list[str]:
-    lines = [f"ld1r {{{_THRESHOLD}.4s}}, [x1]", f"ld1r {{{_SHIFT}.4s}}, [x2]"]
-    if shape.same:
-        return lines + [f"fadd {side}.4s, {_SHIFT}.4s, {side}.4s" for side in (_ONE, _MINUS)]
-    return [*lines, f"ld1r {{{_THRESHOLD2}.4s}}, [x3]"]
 
 
 def _choices(program: list[Instruction], shifts: list[str], free: deque[str]) -> list[str]:
@@ -236,25 +258,22 @@ def _four(
     program.append(floating("fadd {}.4s, {}.4s, {}.4s", total, total, x))
 
 
-def _means(shape: Binarizer, rows: int) -> list[Instruction]:
+def _means(rows: int, *, of_all: bool = False) -> list[Instruction]:
     """Divide every row's sum, or the sum of all, and store it."""
     program: list[Instruction] = []
     text = "faddp {}.4s, {}.4s, {}.4s"
     total = added(program, tuple(f"v{n}" for n in _SUMS[:rows]), text, floating)
-    count = shape.channels
-    if not shape.per_row:
+    if of_all:
         program.append(floating(text, total, total, total))
         program.append(floating(text, total, total, total))
-        count *= shape.rows
+        program.append(integer("mul w3, w3, w2", "x3", "x3", "x2"))
     divisor = _VALUES[0]
-    bits = int(np.float32(count).view(np.uint32))
     program += [
-        integer(f"mov w17, #{bits & 0xFFFF}", "x17"),
-        integer(f"movk w17, #{bits >> 16}, lsl #16", "x17", "x17"),
-        Instruction(f"dup {divisor}.4s, w17", ("x17",), ((divisor, 4),), "vector"),
+        Instruction(f"dup {divisor}.4s, w3", ("x3",), ((divisor, 4),), "vector"),
+        floating("scvtf {}.4s, {}.4s", divisor, divisor),
         floating("fdiv {}.4s, {}.4s, {}.4s", total, total, divisor),
     ]
-    return program + store_lanes(total, "x5", rows if shape.per_row else 1)
+    return program + store_lanes(total, "x5", 1 if of_all else rows)
 
 
 def _scheduled(program: list[Instruction]) -> list[Instruction]:

@@ -8,7 +8,7 @@ instruction waits for the readers and the writer of what it overwrites.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bicompile.schedules.microkernels.instructions import Instruction, Unit
+from bicompile.schedules.microkernels.instructions import Instruction, Unit, integer
 
 _SLOTS = 2
 _WINDOW = 128
@@ -17,22 +17,46 @@ _WINDOW = 128
 
 @dataclass(frozen=True)
 class Issued:
-    """An instruction and the cycle in which the scheduler lets it start."""
+    """An instruction, its place in the program, and the cycle in which it may start."""
 
     cycle: int
     instruction: Instruction
+    index: int
 
 
 @dataclass(frozen=True)
 class Stages:
     """A loop body in two parts: `finish` of one iteration overlaps with `start` of the next.
 
-    start, then (iterations − 1) × loop, then finish, is the same as iterations × (start, finish).
+    All of `finish` lies in the first `late` instructions of `loop`. The first iteration enters the
+    loop behind them, once it has done what else they are: so no part of a body is there twice but
+    for `first` and `finish`. first, loop[late:], (iterations − 1) × loop, then finish, is the same
+    as iterations × (start, finish).
+
+    Attributes:
+        start: the first part.
+        first: what of `start` is in loop[:late].
+        late: where the first iteration enters the loop.
+        loop: both parts, and the iterations' count.
+        finish: the second part.
     """
 
     start: list[Instruction]
+    first: list[Instruction]
+    late: int
     loop: list[Instruction]
     finish: list[Instruction]
+
+    def begun(self, times: int) -> list[Instruction]:
+        """What comes before the turns of so many iterations: for a single one there are none."""
+        return self.first if times > 1 else self.start
+
+    def turns(self, label: str) -> list[str]:
+        """The loop after `first`. Of its lines, labels end in a colon."""
+        head = [step.text for step in self.loop[: self.late]]
+        body = [step.text for step in self.loop[self.late :]]
+        enter, entry = ([f"b {label}_first"], [f"{label}_first:"]) if head else ([], [])
+        return [*enter, f"{label}:", *head, *entry, *body, f"b.ne {label}"]
 
 
 def schedule(
@@ -58,7 +82,7 @@ def schedule(
             ):
                 started[index] = cycle
                 free[instruction.unit] = cycle + instruction.cycles
-                order.append(Issued(cycle, instruction))
+                order.append(Issued(cycle, instruction, index))
                 taken.append(index)
                 if len(taken) == _SLOTS:
                     break
@@ -69,24 +93,35 @@ def schedule(
     return order
 
 
-def in_two_stages(program: Sequence[Instruction], last: str = "eor") -> Stages:
-    """Split a loop body where its last `last` starts: what comes later is left to `finish`."""
+def in_two_stages(program: Sequence[Instruction], counter: str, last: str = "eor") -> Stages:
+    """Split a loop body where its last `last` starts: what comes later is left to `finish`.
+
+    The register `counter` has the iterations that are left, when `first` begins all of them.
+    """
     order = schedule(program)
     cut = max(i for i, issued in enumerate(order) if issued.instruction.name == last) + 1
     start = [issued.instruction for issued in order[:cut]]
     finish = [issued.instruction for issued in order[cut:]]
     ready = _ready_after(order[:cut])
-    return Stages(
-        start,
-        [issued.instruction for issued in schedule([*finish, *start], ready)],
-        [issued.instruction for issued in schedule(finish, ready)],
-    )
+    both = schedule([*finish, _counted(counter), *start], ready)
+    late = max((i + 1 for i, issued in enumerate(both) if issued.index < len(finish)), default=0)
+    first = [issued.instruction for issued in both[:late] if issued.index >= len(finish)]
+    loop = [issued.instruction for issued in both]
+    return Stages(start, first, late, loop, [each.instruction for each in schedule(finish, ready)])
 
 
-def in_one_stage(program: Sequence[Instruction]) -> Stages:
+def in_one_stage(program: Sequence[Instruction], counter: str) -> Stages:
     """A loop body that is ordered by itself: every iteration waits for the one before."""
-    order = [issued.instruction for issued in schedule(program)]
-    return Stages([], order, order)
+    start, loop = (
+        [issued.instruction for issued in schedule(steps)]
+        for steps in (program, [_counted(counter), *program])
+    )
+    return Stages(start, [], 0, loop, [])
+
+
+def _counted(counter: str) -> Instruction:
+    """One iteration less is left; the flags tell whether there is any."""
+    return integer(f"subs {counter}, {counter}, #1", counter, counter)
 
 
 def _ready_after(order: Sequence[Issued]) -> dict[str, int]:

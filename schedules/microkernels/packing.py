@@ -20,16 +20,21 @@ from bicompile.schedules.microkernels.list_scheduler import in_two_stages
 CHANNELS = 32
 """What a step packs of every row."""
 
+ROWS = 4
+"""Rows of a tile at most."""
+
 Kind = Callable[..., Instruction]
 
 
-def kept_bits(register: str, others: Sequence[str]) -> list[str]:
-    """The constant that keeps bit c of every nibble in lane c; three other vectors are used up."""
-    second, third, fourth = others
-    lines = [f"movi {v}.16b, #{0x11 << c}" for c, v in enumerate((register, *others))]
-    lines += [f"zip1 {register}.4s, {register}.4s, {second}.4s"]
-    lines += [f"zip1 {third}.4s, {third}.4s, {fourth}.4s"]
-    return [*lines, f"zip1 {register}.2d, {register}.2d, {third}.2d"]
+def kept_bits(register: str) -> list[str]:
+    """The constant that keeps bit c of every nibble in lane c; x16 and x17 are used up."""
+    return [
+        "mov w16, #0x11111111",
+        "orr x16, x16, x16, lsl #33",
+        "lsl x17, x16, #2",
+        f"fmov d{register[1:]}, x16",
+        f"mov {register}.d[1], x17",
+    ]
 
 
 def compared(
@@ -77,14 +82,36 @@ def added(program: list[Instruction], rows: Sequence[str], text: str, kind: Kind
     return first
 
 
-def in_steps(label: str, step: Sequence[Instruction], times: int) -> list[str]:
-    """A loop over steps, of which two overlap; it counts in x17."""
-    stages = in_two_stages(step, last="sri")
-    lines = [instruction.text for instruction in stages.start]
-    if times > 1:
-        lines += [f"mov x17, #{times - 1}", f"{label}:", "subs x17, x17, #1"]
-        lines += [*(instruction.text for instruction in stages.loop), f"b.ne {label}"]
-    return lines + [instruction.text for instruction in stages.finish]
+def tiles_of(rows: int) -> tuple[bool, int]:
+    """Whether there are whole tiles, and the rows of another one after them, or 0."""
+    return rows >= ROWS, rows % ROWS
+
+
+def tile_names(rows: int) -> str:
+    """The rows of every kind of tile there is."""
+    whole, last = tiles_of(rows)
+    return f"{ROWS if whole else ''}{last or ''}"
+
+
+def apart(rows: int, row_bytes: str, *, first_to_last: str, to_next: str) -> list[str]:
+    """Set how far it is from a tile's first row of bits to its last, and from there to the next
+    step's first.
+    """
+    lines = {
+        1: f"mov {first_to_last}, #0",
+        2: f"mov {first_to_last}, {row_bytes}",
+        3: f"lsl {first_to_last}, {row_bytes}, #1",
+        4: f"add {first_to_last}, {row_bytes}, {row_bytes}, lsl #1",
+    }
+    next_step = [f"mov {to_next}, #{CHANNELS // 8}", f"sub {to_next}, {to_next}, {first_to_last}"]
+    return [lines[rows], *next_step]
+
+
+def in_steps(label: str, step: Sequence[Instruction]) -> list[str]:
+    """A loop over steps, of which two overlap; x17 has their number, at least one."""
+    stages = in_two_stages(step, "x17", last="sri")
+    first, finish = ([step.text for step in part] for part in (stages.first, stages.finish))
+    return [*first, *stages.turns(label), *finish]
 
 
 def function(name: str, registers: str, lines: Sequence[str]) -> str:

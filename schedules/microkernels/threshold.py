@@ -1,7 +1,8 @@
-"""Threshold and pack: exact AArch64 assembly for one shape.
+"""Threshold and pack: exact AArch64 assembly for all shapes of a kind.
 
-A step takes 32 channels of up to four rows, which share the loads of thresholds, and packs them
-(see packing). x is compared in place, sixteen channels of a row at once.
+How many rows and channels there are comes in registers (see dual_scale). A step takes 32 channels
+of up to four rows, which share the loads of thresholds, and packs them (see packing). x is compared
+in place, sixteen channels of a row at once.
 """
 
 from collections import deque
@@ -9,22 +10,21 @@ from dataclasses import dataclass
 
 from bicompile.schedules.microkernels.instructions import (
     Instruction,
-    add_constant,
     load_four,
-    offset,
 )
 from bicompile.schedules.microkernels.packing import (
     CHANNELS,
+    ROWS,
+    apart,
     compared,
     function,
     in_steps,
     kept_bits,
     merged,
     packed,
+    tile_names,
+    tiles_of,
 )
-
-ROWS = 4
-"""Rows of a tile at most."""
 
 REGISTERS = """\
 v0-v3    bits of each of 4 rows, a nibble for four channels; v8 bit c of every nibble in lane c
@@ -32,8 +32,9 @@ v16-v23  thresholds: 16 channels, and 16 to come
 v4-v7, v24-v31  x: 16 channels of a row, in turn
 x0 rows, x1 thresholds, x2 bits; x6-x9 rows to come, x10 thresholds to come
 x11, x12 from the second 16 channels to the first, and on to the next step's second
-x13 from a row of bits to the next, x14 from a tile's last to the first of the next step
-x16 tiles left, x17 steps left"""
+x13 from a row of bits to the next, x14 from a tile's last to the first of the next step, x15 from a
+tile's first to its last
+x16 rows of whole tiles left, x17 turns over steps left"""
 
 _BITS, _KEPT = ("v0", "v1", "v2", "v3"), "v8"
 _QUADS = [tuple(f"v{first + i}" for i in range(4)) for first in (24, 28, 4)]
@@ -61,39 +62,45 @@ class Packer:
 
     @property
     def name(self) -> str:
-        """A name of its own."""
-        direction = "ge" if self.greater else "le"
-        return f"threshold_{self.rows}x{self.channels}_{self.dtype}_{direction}"
+        """That of the function, the same for any number of whole tiles and of turns over steps."""
+        kind = f"{self.dtype}_{'ge' if self.greater else 'le'}"
+        return f"threshold_{kind}_{tile_names(self.rows)}by{CHANNELS * self.unrolled}"
+
+    @property
+    def unrolled(self) -> int:
+        """Steps of a turn."""
+        return 1 if self.channels // CHANNELS % 2 else 2
 
 
 def assembly(shape: Packer) -> str:
-    """The kernel as a local function (x, thresholds, bits)."""
-    tiles, last = divmod(shape.rows, ROWS)
-    lines = ["str d8, [sp, #-16]!", *kept_bits(_KEPT, _BITS[:3])]
+    """The kernel as a local function, for all shapes of its name.
+
+    Of (x, thresholds, bits) and two int32, the rows and the channels.
+    """
+    label = f".L{shape.name}"
+    lines = ["str d8, [sp, #-16]!", *kept_bits(_KEPT)]
     lines += [f"mov x11, #{-_BYTES * _HALF}", f"mov x12, #{_BYTES * (_HALF + CHANNELS)}"]
-    lines += [f"mov x13, #{shape.channels // 8}"]
-    if tiles:
-        lines += _tiles(shape, ROWS, tiles)
+    lines += ["lsr w13, w4, #3"]
+    whole, last = tiles_of(shape.rows)
+    if whole:
+        lines += [*_apart(ROWS), f"sub w16, w3, #{last}", f"{label}_{ROWS}:"]
+        lines += [*_tile(shape, ROWS, f"{label}_{ROWS}"), "add x2, x2, x15"]
+        lines += [f"subs x16, x16, #{ROWS}", f"b.ne {label}_{ROWS}"]
     if last:
-        lines += _tiles(shape, last, 1)
+        lines += [*_apart(last), *_tile(shape, last, f"{label}_{last}")]
     return function(shape.name, REGISTERS, [*lines, "ldr d8, [sp], #16", "ret"])
 
 
-def _tiles(shape: Packer, rows: int, tiles: int) -> list[str]:
-    """A loop over tiles of `rows` rows, and in it one over steps of channels."""
-    loop, row_bytes = f".L{shape.name}_{rows}", shape.channels // 8
-    lines = [f"mov x14, #{CHANNELS // 8 - (rows - 1) * row_bytes}"]
-    lines += [f"mov x16, #{tiles}", f"{loop}:"] if tiles > 1 else []
-    for row in range(rows):
-        lines += offset(f"x{6 + row}", "x0", _BYTES * (row * shape.channels + _HALF))
-    lines += [f"add x10, x1, #{_BYTES * _HALF}"]
-    steps = shape.channels // CHANNELS
-    unrolled = 2 if steps % 2 == 0 else 1
-    lines += in_steps(f"{loop}_steps", _step(shape, rows) * unrolled, steps // unrolled)
-    if tiles > 1 or shape.rows > tiles * rows:
-        lines += [step.text for step in add_constant("x0", rows * _BYTES * shape.channels)]
-        lines += [step.text for step in add_constant("x2", (rows - 1) * row_bytes)]
-    return lines + (["subs x16, x16, #1", f"b.ne {loop}"] if tiles > 1 else [])
+def _apart(rows: int) -> list[str]:
+    return apart(rows, "x13", first_to_last="x15", to_next="x14")
+
+
+def _tile(shape: Packer, rows: int, label: str) -> list[str]:
+    """Every step of a tile."""
+    lines = [f"add x6, x0, #{_BYTES * _HALF}", f"add x10, x1, #{_BYTES * _HALF}"]
+    lines += [f"add x{6 + row}, x{5 + row}, x13, lsl #5" for row in range(1, rows)]
+    lines += ["add x0, x0, x13, lsl #7", f"lsr x17, x13, #{1 + shape.unrolled}"]
+    return lines + in_steps(f"{label}_steps", _step(shape, rows) * shape.unrolled)
 
 
 def _step(shape: Packer, rows: int) -> list[Instruction]:

@@ -8,12 +8,13 @@ from bicompile.schedules.microkernels.instructions import (
     Instruction,
     accumulating,
     add_constant,
+    integer,
     load_pair,
     store_lanes,
     store_pair,
     vector,
 )
-from bicompile.schedules.microkernels.list_scheduler import in_two_stages, schedule
+from bicompile.schedules.microkernels.list_scheduler import in_one_stage, in_two_stages, schedule
 
 VECTORS = [f"v{n}" for n in range(5)]
 REGISTER = st.sampled_from(VECTORS)
@@ -25,6 +26,7 @@ STEP = st.one_of(
     st.builds(store_pair, REGISTER, REGISTER, st.just("x2")),
 )
 PROGRAM = st.lists(STEP, min_size=1, max_size=30)
+COUNT = integer("subs x9, x9, #1", "x9", "x9")
 
 
 def meaning(program: Sequence[Instruction]) -> tuple[dict[str, int], list[int]]:
@@ -52,9 +54,11 @@ def test_a_scheduled_program_computes_the_same(program: list[Instruction]) -> No
 @given(PROGRAM, st.integers(1, 4))
 def test_overlapping_iterations_compute_the_same(program: list[Instruction], turns: int) -> None:
     body = [*program, vector("eor {}, {}, {}", "v0", "v1", "v2")]
-    stages = in_two_stages(body)
-    whole = [*stages.start, *stages.loop * (turns - 1), *stages.finish]
-    assert meaning(whole) == meaning(body * turns)
+    stages = in_two_stages(body, "x9")
+    entered = [*stages.first, *stages.loop[stages.late :]]
+    whole = [*entered, *stages.loop * (turns - 1), *stages.finish]
+    assert whole.count(COUNT) == turns
+    assert meaning([step for step in whole if step != COUNT]) == meaning(body * turns)
 
 
 def test_independent_work_fills_the_wait_for_a_result() -> None:
@@ -79,10 +83,28 @@ def test_a_load_of_two_vectors_holds_its_unit_two_cycles() -> None:
 
 def test_the_finish_of_an_iteration_begins_after_the_last_eor() -> None:
     program = [vector("eor {}, {}, {}", "v0", "v1", "v2"), vector("cnt {}, {}", "v0", "v0")]
-    stages = in_two_stages(program)
+    stages = in_two_stages(program, "x9")
     assert [step.name for step in stages.start] == ["eor"]
     assert [step.name for step in stages.finish] == ["cnt"]
-    assert [step.name for step in stages.loop] == ["cnt", "eor"]
+    assert [step.name for step in stages.loop] == ["subs", "cnt", "eor"]
+
+
+def test_the_first_iteration_enters_the_loop_behind_the_finish_of_the_one_before() -> None:
+    program = [vector("eor {}, {}, {}", "v0", "v1", "v2"), vector("cnt {}, {}", "v0", "v0")]
+    stages = in_two_stages(program, "x9")
+    assert [line.split()[0] for line in stages.turns("loop")] == [
+        "b", "loop:", "subs", "cnt", "loop_first:", "eor", "b.ne"
+    ]  # fmt: skip
+    assert stages.first == [COUNT]
+
+
+def test_iterations_that_do_not_overlap_are_one_loop() -> None:
+    program = [vector("eor {}, {}, {}", "v0", "v1", "v2"), vector("cnt {}, {}", "v0", "v0")]
+    stages = in_one_stage(program, "x9")
+    assert [line.split()[0] for line in stages.turns("loop")] == [
+        "loop:", "subs", "eor", "cnt", "b.ne"
+    ]  # fmt: skip
+    assert not stages.first + stages.finish
 
 
 @pytest.mark.parametrize(

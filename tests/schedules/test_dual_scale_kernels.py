@@ -1,14 +1,18 @@
 """Dual-scale binarization, bit for bit, where x lies on its thresholds."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from kernel_runs import built, run_for_all_results
+from tvm import tirx
 
 from bicompile.cost import trace
 from bicompile.cost.registers import check_registers
 from bicompile.dual_workloads import Mean, dual_scale
+from bicompile.schedules import schedule
 from bicompile.second_signs import moved
 from bicompile.workloads import GREATER
 
@@ -78,6 +82,12 @@ def test_both_planes_are_exact_beside_their_thresholds(
             kind = {"greater": greater, "same": same, "uniform": uniform}
             nests = [dual_scale(*size, mean=mean, **kind) for mean in MEANS]
             cases += [(nest, (x, theta, shift, second)) for nest in nests]
+    check(cases, device)
+
+
+def check(
+    cases: list[tuple[tirx.PrimFunc, tuple[np.ndarray, ...]]], device: str = "emulator"
+) -> None:
     for (nest, (x, theta, shift, second)), (bits, scale) in zip(
         cases, run_for_all_results(cases, device), strict=True
     ):
@@ -133,6 +143,43 @@ def test_uniform_thresholds_are_not_loaded_again() -> None:
     steps, of_a_step = 2 * 8, 4 * (2 + 4)  # loads and sums
     saved = counted[1] - counted[0]
     assert steps * of_a_step <= saved <= steps * (of_a_step + 1)
+
+
+def test_shapes_of_whole_tiles_share_one_text() -> None:
+    sizes: list[tuple[int, int, Mean]] = [(8, 256, "row"), (8, 128, "row"), (32, 128, "all")]
+    (name, text), *others = (
+        item
+        for rows, channels, mean in sizes
+        for item in scheduled_text(rows, channels, mean).items()
+    )
+    assert others == [(name, text)] * 2
+
+
+def test_equal_names_mean_equal_texts() -> None:
+    texts: dict[str, set[str]] = {}
+    for rows, channels in itertools.product(range(1, 14), (32, 64, 4096)):
+        for mean in MEANS:
+            for name, text in scheduled_text(rows, channels, mean).items():
+                texts.setdefault(name, set()).add(text)
+    assert len(texts) == 7
+    assert {len(found) for found in texts.values()} == {1}
+
+
+def scheduled_text(rows: int, channels: int, mean: Mean) -> dict[str, str]:
+    nest = dual_scale(rows, channels, greater=(True, True), mean=mean, same=True)
+    return dict(schedule(nest, "aarch64").assembly)
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_every_rest_of_rows_is_exact(mean: Mean) -> None:
+    cases = []
+    for rows, steps in itertools.product(range(1, 10), (1, 3)):
+        theta, shift, theta2 = thresholds(rows, 32 * steps)
+        for same, second in ((True, shift), (False, theta2)):
+            x = on_thresholds(theta, second, rows, rows)
+            nest = dual_scale(rows, 32 * steps, greater=(True, False), mean=mean, same=same)
+            cases.append((nest, (x, theta, shift, second)))
+    check(cases)
 
 
 def test_what_is_no_number_or_infinite_sets_the_bits_that_comparisons_do() -> None:

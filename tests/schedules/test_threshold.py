@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_runs import run_guarded, run_kernels
 
+from bicompile.schedules import schedule
 from bicompile.workloads import threshold
 
 DEVICES = ("emulator", "host")
@@ -104,3 +107,13 @@ def test_a_kernel_touches_nothing_outside_its_buffers(rows: int, channels: int) 
         x = np.tile(x, (4, 1))
     found = run_guarded(threshold(*x.shape, greater=True), x, theta)
     np.testing.assert_array_equal(found, expected(x, theta, greater=True))
+
+
+def test_shapes_share_one_text_where_their_rows_and_steps_leave_the_same_rest() -> None:
+    texts: dict[str, set[str]] = {}
+    for rows, channels in itertools.product(range(1, 14), (64, 96, 128, 4096)):
+        kernel = schedule(threshold(rows, channels, greater=True), "aarch64")
+        for name, text in kernel.assembly.items():
+            texts.setdefault(name, set()).add(text)
+    assert len(texts) == 7 * 2
+    assert {len(found) for found in texts.values()} == {1}
