@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 
 from bicompile import mathematics
 from bicompile.artifact import TensorSpec
 from bicompile.branches import Branch
+from bicompile.cases import CONSTANTS, Argument, PlacedCall, Run, find_cases
 from bicompile.memory import ALIGNMENT, align
 
 ENTRY = "model_run"
@@ -71,7 +72,7 @@ def driver_source(
     memory_functions: Collection[str],
     mathematical_functions: Collection[str] = (),
 ) -> str:
-    """The entries as C: a function a branch, with a line a call; buffers lie in the workspace.
+    """The entries as C, with a line for every call of a case; buffers lie in the workspace.
 
     `memory_functions` names those of MEMORY_FUNCTIONS that kernels call, `mathematical_functions`
     those of mathematics.FUNCTIONS.
@@ -94,9 +95,9 @@ def driver_source(
             # Before the entry, so that a kernel's call does not depend on the entry's length.
             *(MEMORY_FUNCTIONS[name] for name in sorted(memory_functions)),
             mathematics.source(mathematical_functions),
-            *(line for branch in branches for line in _run(branch, constants)),
-            f"void {ENTRY}({takes}) {{",
-            *_choice(branches),
+            # Not inlined, or the checked entry would be a second one.
+            f"__attribute__((noinline)) void {ENTRY}({takes}) {{",
+            *_body(branches, constants),
             "}",
             *_checked_entry(branches, takes, gives),
             "",
@@ -113,42 +114,82 @@ def entry_parameters(has_width: bool) -> tuple[str, str]:
     return ", ".join(declared[first:]), ", ".join(names[first:])
 
 
-def _run(branch: Branch, constants: Mapping[str, int]) -> list[str]:
+def _runs(branch: Branch, constants: Mapping[str, int]) -> list[Run]:
+    """The calls of a branch; those that spread constants out are in one run with their reader."""
     program, plan = branch.program, branch.plan
 
-    def argument(name: str) -> str:
-        if name == program.input:
-            return "input"
-        if name == program.output:
-            return "output"
+    def argument(name: str) -> Argument:
         if name in program.constants:
-            return f"constants + {constants[name]}"
-        return f"work + {plan.offsets[name]}"
+            return Argument(CONSTANTS, constants[name])
+        if name in (program.input, program.output):
+            return Argument("input" if name == program.input else "output", 0)
+        return Argument("work", plan.offsets[name])
 
-    calls = [
-        f"  {call.kernel}({', '.join(map(argument, (*call.inputs, *call.outputs)))});"
-        + (f"  // {_comment(call.layer)}" if call.layer else "")
-        for call in program.calls
+    runs: list[Run] = []
+    waiting: Run = ()
+    for call in program.calls:
+        names = (*call.inputs, *call.outputs)
+        waiting += (PlacedCall(call.kernel, tuple(map(argument, names))),)
+        if not program.unpacked.keys() & set(call.outputs):
+            runs.append(waiting)
+            waiting = ()
+    return runs
+
+
+def _body(branches: Sequence[Branch], constants: Mapping[str, int]) -> list[str]:
+    """The lines of the entry: the calls of one case, or a loop over the steps of a branch."""
+    cases, steps = find_cases([_runs(branch, constants) for branch in branches])
+    head = ["  unsigned char *const work = workspace;", "  (void)work;"]
+    if len(branches) == len(cases) == len(steps[0]) == 1:
+        return [*head, *_lines(cases[0])]
+    offsets = [offset for branch in steps for step in branch for offset in step.parameters]
+    unit = gcd(*offsets) or 1
+    widths = [branch.width or 0 for branch in branches]
+    first, count = min(widths), max(widths) - min(widths) + 1
+    end = len(cases)
+    # Where the steps of every width start, for one between them at an end; then the steps.
+    words = [count] * count + [end]
+    for width, own in zip(widths, steps, strict=True):
+        words[width - first] = len(words)
+        for step in own:
+            words += [step.case, *(offset // unit for offset in step.parameters)]
+        words.append(end)
+    kind = "short" if max(words) < 2**16 else "int"
+    chosen = "0u" if branches[0].width is None else f"width - {first}u"
+    return [
+        *head,
+        f"  static const unsigned {kind} steps[] = {{{', '.join(map(str, words))}}};",
+        f"  if ({chosen} >= {count}) return;",
+        f"  const unsigned {kind} *next = steps + steps[{chosen}];",
+        "  for (;;) switch (*next++) {",
+        *(line for number, case in enumerate(cases) for line in _case(number, case, unit)),
+        "    default: return;",
+        "  }",
     ]
-    head = "const float *input, float *output, unsigned char *work"
-    # Part of the entry, whatever its length: what is a function by itself counts as a kernel.
-    always = "static inline __attribute__((always_inline)) void"
-    return [f"{always} {_name(branch)}({head}) {{", *calls, "  (void)work;", "}"]
 
 
-def _name(branch: Branch) -> str:
-    return "run" if branch.width is None else f"run_width_{branch.width}"
-
-
-def _choice(branches: Sequence[Branch]) -> list[str]:
-    calls = [f"{_name(branch)}(input, output, workspace);" for branch in branches]
-    if branches[0].width is None:
-        return [f"  {call}" for call in calls]
-    cases = [
-        f"    case {branch.width}: {call} break;"
-        for branch, call in zip(branches, calls, strict=True)
+def _case(number: int, case: Run, unit: int) -> list[str]:
+    used = {argument.parameter for call in case for argument in call.arguments} - {None}
+    return [
+        f"    case {number}:",
+        *_lines(case, unit),
+        f"      next += {len(used)};",
+        "      break;",
     ]
-    return ["  switch (width) {", *cases, "    default: break;", "  }"]
+
+
+def _lines(case: Run, unit: int = 1) -> list[str]:
+    """A line for every call; `unit` is of what `next` points to, the parameters of a step."""
+
+    def text(argument: Argument) -> str:
+        terms = [argument.base]
+        if argument.parameter is not None:
+            terms.append(f"{unit} * next[{argument.parameter}]")
+        if argument.offset:
+            terms.append(str(argument.offset))
+        return " + ".join(terms)
+
+    return [f"      {call.kernel}({', '.join(map(text, call.arguments))});" for call in case]
 
 
 def _checked_entry(branches: Sequence[Branch], takes: str, gives: str) -> list[str]:
