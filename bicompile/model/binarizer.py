@@ -92,11 +92,11 @@ class DualScaleSign(torch.autograd.Function):
 class SingleSign(nn.Module):
     """Binarize an activation to one bit: `sign(alpha1 · (x - threshold))`.
 
-    `threshold` holds one number per input channel; `alpha1` is a learned scalar.
+    `threshold` holds one number per input channel, or one for all; `alpha1` is a learned scalar.
     """
 
     def __init__(self, channel_shape: tuple[int, ...], *, learned: bool) -> None:
-        """`channel_shape` broadcasts a number per channel against the input, batch left out.
+        """`channel_shape` broadcasts the numbers against the input, batch left out.
 
         What is not `learned` is a threshold of 0 and an alpha of 1.
         """
@@ -121,18 +121,26 @@ class DualScale(SingleSign):
 
     `b1 = sign(alpha1 · (x - threshold))`, `r = x - b1 - shift1`, `s = mean |r|` over `scale_axes`,
     `b2 = sign(alpha2 · r)`. `threshold`, `shift1`, `shift2` (the paper's θ, θ1, θ2) hold one number
-    per input channel; both alphas are learned scalars and may become negative. Without axes, s is
-    one learned number, the parameter `scale`.
+    per input channel, or one for all; both alphas are learned scalars and may become negative.
+    Without axes, s is one learned number, the parameter `scale`.
     """
 
     def __init__(
-        self, channel_shape: tuple[int, ...], scale_axes: tuple[int, ...], *, learned: bool
+        self,
+        channel_shape: tuple[int, ...],
+        scale_axes: tuple[int, ...],
+        *,
+        learned: bool,
+        shifted: bool = True,
     ) -> None:
-        """As `SingleSign`; shifts that are not `learned` are 0, and alphas 1."""
+        """As `SingleSign`; shifts that are not `learned` are 0, and alphas 1.
+
+        Without `shifted`, shift2 is 0 in any case.
+        """
         super().__init__(channel_shape, learned=learned)
         self.scale_axes = scale_axes
         self.shift1 = _small(channel_shape, learned=learned)
-        self.shift2 = _small(channel_shape, learned=learned)
+        self.shift2 = _small(channel_shape, learned=learned and shifted)
         self.alpha2 = nn.Parameter(torch.ones(()), requires_grad=learned)
         self.scale = (
             None if scale_axes else nn.Parameter(torch.tensor(0.5))  # mean |r| behind a batch norm

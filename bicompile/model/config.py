@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 Activation = Literal["dual", "learned-scale", "single"]
 Binarizer = Literal["learned", "plain"]
+Numbers = Literal["channel", "layer"]
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -45,6 +46,11 @@ class NetworkConfig:
     learned for each layer, or one bit."""
     binarizer: Binarizer = "learned"
     """Whether thresholds and alphas are learned, or stay 0 and 1, which leaves the sign of x."""
+    numbers: Numbers = "channel"
+    """What has a threshold, a first shift, a weight scale and the factor of a norm of its own: each
+    channel, as in the paper, or each binary layer. Then θ2, which a norm takes out again, is 0."""
+    settled: bool = False
+    """Whether the norms of binary layers are factors and shifts that no batch changes any more."""
 
     def __post_init__(self) -> None:
         """Check the numbers, so that a network is never built from a damaged file."""
@@ -63,6 +69,8 @@ class NetworkConfig:
             raise ValueError(f"activation must be one of {get_args(Activation)}, got {self}")
         if self.binarizer not in get_args(Binarizer):
             raise ValueError(f"binarizer must be one of {get_args(Binarizer)}, got {self}")
+        if self.numbers not in get_args(Numbers):
+            raise ValueError(f"numbers must be one of {get_args(Numbers)}, got {self}")
 
     @property
     def steps(self) -> int:

@@ -90,8 +90,8 @@ def pad_frames(x: Tensor, padding: tuple[int, int]) -> Tensor:
 
 
 def rows_of(x: Tensor) -> Tensor:
-    """View (N, C, T) as the rows (N·T, C)."""
-    return x.transpose(1, 2).flatten(0, 1)
+    """View (N, C, ...) as the rows (N·..., C); a copy where channels are not last in memory."""
+    return x.movedim(1, -1).flatten(0, -2)
 
 
 def join(parts: Sequence[Tensor]) -> Tensor:

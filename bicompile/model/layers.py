@@ -1,7 +1,8 @@
 """The four shapes of layer that are binary in the student and float in its twin.
 
 Binary: `y = σ · operate(a, sign(alpha · w)) + bias` with `a` the binarized activation (dual-scale
-unless the configuration says otherwise) and `σ = mean |w|` per output channel. The scales are
+unless the configuration says otherwise) and `σ = mean |w|` per output channel, or of all
+weights where a layer has one number of a kind (`NetworkConfig.numbers`). The scales are
 chosen so that both leave the sum: s is constant along what a layer sums over, and so is σ. Float:
 `y = operate(x, w) + bias`.
 """
@@ -26,6 +27,7 @@ class Layer(nn.Module):
 
     weight_sign: Tensor
     sigma: Tensor
+    normed = True  # a norm follows
 
     def __init__(
         self,
@@ -42,17 +44,20 @@ class Layer(nn.Module):
         bound = 1 / math.sqrt(fan_in)
         self.weight = nn.Parameter(torch.empty(weight_shape).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+        if config.binary and config.settled and self.normed:  # the norm's shift has it
+            self.bias.requires_grad_(requires_grad=False).zero_()
         self.output_shape = (outputs, *[1] * trailing)
         self.binary = config.binary
+        self.per_layer = config.binary and config.numbers == "layer"
         self.frozen = False
         if self.binary:
             learned = config.binarizer == "learned"
-            shape = (channels, *[1] * trailing)
+            shape = (1 if self.per_layer else channels, *[1] * trailing)
             axes = scale_axes if config.activation == "dual" else ()
             self.activation = (
                 SingleSign(shape, learned=learned)
                 if config.activation == "single"
-                else DualScale(shape, axes, learned=learned)
+                else DualScale(shape, axes, learned=learned, shifted=not self.per_layer)
             )
             self.weight_alpha = nn.Parameter(torch.ones(()), requires_grad=learned)
 
@@ -101,11 +106,14 @@ class Layer(nn.Module):
         return weight
 
     def _sigma(self) -> Tensor:
-        return self.weight.detach().abs().flatten(1).mean(1)
+        of_outputs = self.weight.detach().abs().flatten(1).mean(1)
+        return of_outputs.mean().expand_as(of_outputs) if self.per_layer else of_outputs
 
 
 class Linear(Layer):
     """(N, T, inputs) → (N, T, outputs); the activation has one scale per frame."""
+
+    normed = False
 
     def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
         """Make a layer with `outputs` × `inputs` weights."""

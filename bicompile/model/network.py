@@ -11,7 +11,7 @@ from torch.nn import functional
 from bicompile.model.config import NetworkConfig
 from bicompile.model.fast import OneSlope, join, split
 from bicompile.model.layers import Convolution, Layer, Linear, Memory, Pointwise
-from bicompile.model.norm import Norm
+from bicompile.model.norm import FixedNorm, Norm
 
 
 class Outcome(NamedTuple):
@@ -21,6 +21,15 @@ class Outcome(NamedTuple):
     """(N, classes), before softmax."""
     blocks: dict[int, Tensor]
     """The output of every block that ran, (N, memory, steps), by block index."""
+
+
+def _norm_of(
+    config: NetworkConfig, channels: int, widths: tuple[int, ...] = ()
+) -> Norm | FixedNorm:
+    """The norm behind a layer that is binary in a student."""
+    one_factor = config.binary and config.numbers == "layer"
+    kind = FixedNorm if config.binary and config.settled else Norm
+    return kind(channels, widths, one_factor=one_factor)
 
 
 class Front(nn.Module):
@@ -34,7 +43,7 @@ class Front(nn.Module):
         self.norm1 = Norm(channels)
         self.act1 = OneSlope()
         self.conv2 = Convolution(channels, 2 * channels, config)
-        self.norm2 = Norm(2 * channels)
+        self.norm2 = _norm_of(config, 2 * channels)
         self.act2 = OneSlope()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,13 +65,14 @@ class Block(nn.Module):
         super().__init__()
         memory, hidden = config.memory, config.hidden
         self.memory = Memory(memory, config)
-        self.memory_norm = Norm(memory, widths)
+        self.memory_norm = _norm_of(config, memory, widths)
         self.memory_act = OneSlope()
         self.expand = Pointwise(memory, hidden, config)
-        self.expand_norm = Norm(hidden, widths)
+        self.expand_norm = _norm_of(config, hidden, widths)
         self.expand_act = OneSlope()
         self.project = Pointwise(hidden, memory, config)
-        self.project_norm = nn.ModuleDict({str(width): Norm(memory) for width in widths})
+        norms = {str(width): _norm_of(config, memory) for width in widths}
+        self.project_norm = nn.ModuleDict(norms)
         self.project_act = nn.ModuleDict({str(width): OneSlope() for width in widths})
 
     def forward(self, x: Tensor, widths: tuple[int, ...]) -> Tensor:
@@ -163,7 +173,8 @@ class BiFSMNv2(nn.Module):
 def start_from(student: BiFSMNv2, teacher: BiFSMNv2) -> None:
     """Copy every weight and norm of a float `teacher` into the `student` of the same shape.
 
-    What only the student has (thresholds and alphas) keeps its value; norms and statistics that
+    What only the student has (thresholds and alphas) keeps its value; where it has one number for
+    all channels, that is the mean of the teacher's. Norms and statistics that
     only the student has, because the teacher was trained for fewer widths, take those of the
     teacher's first width. The statistics count as those of no batch: they serve until the first.
     """
@@ -174,4 +185,5 @@ def start_from(student: BiFSMNv2, teacher: BiFSMNv2) -> None:
             name = re.sub(r"(project_(norm|act))\.\d+", rf"\1.{first}", name)
             name = re.sub(r"(running_(mean|var))_\d+$", rf"\1_{first}", name)
             if name in source and "num_batches_tracked" not in name:
-                value.copy_(source[name])
+                given = source[name]
+                value.copy_(given if given.shape == value.shape else given.mean())

@@ -78,5 +78,10 @@ def _train_all(
     student = trained(
         phases.STUDENT, lambda: phases.student_phase(plan, teacher, clips, ranks.device)
     )
+    students = {phases.STUDENT: student}
+    if plan.settling is not None:
+        students[phases.SETTLED] = trained(
+            phases.SETTLED, lambda: phases.settled_phase(plan, student, teacher)
+        )
     twins = {phases.twin_name(plan, width): twin(width) for width in plan.teacher.twins}
-    return {phases.TEACHER: teacher, phases.STUDENT: student, **twins}
+    return {phases.TEACHER: teacher, **students, **twins}

@@ -1,4 +1,7 @@
-"""What a run trains: float twins, and the binary student that the first of them teaches."""
+"""What a run trains: float twins, and the binary student that the first of them teaches.
+
+The student may go on with fixed norms, which is a phase of its own.
+"""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -11,18 +14,25 @@ from torch.nn import functional
 from bicompile.model.binarizer import SingleSign
 from bicompile.model.layers import Layer
 from bicompile.model.network import BiFSMNv2, start_from
+from bicompile.model.settle import settled
 from bicompile.training import start
 from bicompile.training.distillation import student_loss
 from bicompile.training.recipe import PhaseRecipe, Recipe
 from bicompile.training.run import Phase
 
-TEACHER, STUDENT = "teacher", "student"
+TEACHER, STUDENT, SETTLED = "teacher", "student", "settled"
 MOMENTUM = 0.9  # of SGD, as released
 
 
 def names(plan: Recipe) -> list[str]:
     """The phases of a run, in order."""
-    return [TEACHER, STUDENT, *(twin_name(plan, width) for width in plan.teacher.twins)]
+    students = [STUDENT] if plan.settling is None else [STUDENT, SETTLED]
+    return [TEACHER, *students, *(twin_name(plan, width) for width in plan.teacher.twins)]
+
+
+def final_name(plan: Recipe) -> str:
+    """The phase that ends with the student to use."""
+    return STUDENT if plan.settling is None else SETTLED
 
 
 def twin_name(plan: Recipe, width: int) -> str:
@@ -62,6 +72,20 @@ def student_phase(plan: Recipe, teacher: BiFSMNv2, clips: Tensor, device: str) -
     if how.thresholds == "means":
         chosen = torch.randperm(len(clips))[: start.CLIPS].to(clips.device)
         start.start_at_means(network, clips[chosen][:, None])
+    return _taught(STUDENT, plan, network, teacher, how)
+
+
+def settled_phase(plan: Recipe, student: BiFSMNv2, teacher: BiFSMNv2) -> Phase:
+    """The student with fixed norms, which learns on from the teacher; `plan` has `settling`."""
+    assert plan.settling is not None
+    torch.manual_seed(seed_of(plan.seed, SETTLED))
+    return _taught(SETTLED, plan, settled(student), teacher, plan.settling)
+
+
+def _taught(
+    name: str, plan: Recipe, network: BiFSMNv2, teacher: BiFSMNv2, how: PhaseRecipe
+) -> Phase:
+    student = plan.student
 
     def loss(x: Tensor, labels: Tensor) -> Tensor:
         return student_loss(
@@ -69,17 +93,17 @@ def student_phase(plan: Recipe, teacher: BiFSMNv2, clips: Tensor, device: str) -
             teacher,
             x,
             labels,
-            width_weights=how.width_weights,
-            distillation=how.distillation,
-            kind=how.distillation_kind,
+            width_weights=student.width_weights,
+            distillation=student.distillation,
+            kind=student.distillation_kind,
         )
 
     slow = _slow_parameters(network)
     slow_ids = {id(parameter) for parameter in slow}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in slow_ids]
     groups = [{"params": rest}, {"params": slow}]
-    rates = [how.rate, how.rate * how.slow_rate]
-    return Phase(STUDENT, network, loss, _optimizer(how, groups), rates, how)
+    rates = [how.rate, how.rate * student.slow_rate]
+    return Phase(name, network, loss, _optimizer(how, groups), rates, how)
 
 
 def _slow_parameters(network: BiFSMNv2) -> list[nn.Parameter]:

@@ -22,7 +22,7 @@ from bicompile.errors import UserError
 from bicompile.model.config import LABELS, NetworkConfig
 from bicompile.training.distillation import Distillation
 
-NOT_OF_RECIPES = ("binary", "labels", "mels", "frames")  # what a run settles by itself
+NOT_OF_RECIPES = ("binary", "labels", "mels", "frames", "settled")  # what a run settles by itself
 
 
 class _Table(BaseModel):
@@ -90,6 +90,8 @@ class Recipe(_Table):
     augmentation: Augmentation
     teacher: TeacherRecipe
     student: StudentRecipe
+    settling: PhaseRecipe | None = None
+    """How the student goes on once its norms are fixed, see `bicompile.model.settle`."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":

@@ -17,8 +17,9 @@ def show_results(folder: Path, plan: Recipe, networks: Mapping[str, BiFSMNv2], t
     Where a width has a float twin, a row says how far the student is above or below it, in points.
     """
     rows: dict[str, Accuracy] = {}
-    for width in networks[phases.STUDENT].config.widths:
-        student = accuracy(networks[phases.STUDENT], test, width)
+    final = networks[phases.final_name(plan)]
+    for width in final.config.widths:
+        student = accuracy(final, test, width)
         twin = networks.get(phases.twin_name(plan, width))
         if twin is None:
             rows[f"student, width {width}"] = student

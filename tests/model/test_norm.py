@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bicompile.model.norm import MOMENTUM, Norm
+from bicompile.model.norm import EPSILON, MOMENTUM, FixedNorm, Norm
 
 SHAPES = [(8, 5, 6), (8, 5, 4, 4)]
 
@@ -27,6 +27,61 @@ def test_it_normalises_as_torch_does(shape: tuple[int, ...], training: bool) -> 
         torch.autograd.grad((got * chosen).sum(), (x, *mine.parameters())),
         torch.autograd.grad((expected * chosen).sum(), (x, *its.parameters())),
     )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_factor_divides_all_channels_by_the_root_of_their_mean_variance(
+    shape: tuple[int, ...],
+) -> None:
+    torch.manual_seed(0)
+    norm = lively(Norm(5, one_factor=True).double())
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    chosen = torch.randn(shape, dtype=torch.float64)
+    rows = x.movedim(1, -1)
+    centred = rows - rows.flatten(0, -2).mean(0)
+    scale = norm.weight / torch.sqrt(centred.square().mean() + EPSILON)
+    expected = (centred * scale + norm.bias).movedim(-1, 1)
+    got = norm(x)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad((got * chosen).sum(), (x, *norm.parameters())),
+        torch.autograd.grad((expected * chosen).sum(), (x, *norm.parameters())),
+    )
+
+
+@pytest.mark.parametrize("one_factor", [True, False])
+def test_folded_is_what_a_norm_does_once_trained(one_factor: bool) -> None:
+    torch.manual_seed(0)
+    norm = lively(Norm(5, (0, 3), one_factor=one_factor)).eval()
+    x = torch.randn(4, 5, 6)
+    factor, shift = norm.folded("_3")
+    assert len(factor) == (1 if one_factor else 5)
+    torch.testing.assert_close(x * factor[:, None] + shift[:, None], norm(x, (3,)))
+
+
+@pytest.mark.parametrize("one_factor", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fixed_norm_is_the_same_in_training(shape: tuple[int, ...], one_factor: bool) -> None:
+    torch.manual_seed(0)
+    norm = FixedNorm(5, one_factor=one_factor)
+    with torch.no_grad():
+        norm.factor.uniform_(0.5, 2)
+        norm.shift.uniform_(-1, 1)
+    x = torch.randn(shape)
+    each = (-1, *[1] * (len(shape) - 2))
+    expected = x * norm.factor.view(each) + norm.shift.view(each)
+    for training in (True, False):
+        torch.testing.assert_close(norm.train(training)(x), expected)
+    assert [name for name, _ in norm.named_parameters()] == ["factor"]
+
+
+def test_a_fixed_norm_has_a_factor_and_shifts_of_every_width() -> None:
+    norm = FixedNorm(2, (0, 2), one_factor=True)
+    norm.shift_2.fill_(7)
+    x = torch.zeros(4, 2, 3)
+    joined = norm(torch.cat([x, x]), (0, 2))
+    assert joined[:4].eq(0).all()
+    assert joined[4:].eq(7).all()
 
 
 def lively(norm: Norm) -> Norm:

@@ -53,6 +53,13 @@ slow_rate = 0.1
 width_weights = [1.0, 0.5]
 distillation_kind = "frequency"
 distillation = 0.01
+[settling]
+epochs = 2
+copies = 1
+optimizer = "adamw"
+rate = 1e-3
+warm_up = 0.0
+weight_decay = 0.0
 """
 
 

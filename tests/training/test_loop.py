@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bicompile.training.loop import train
 from bicompile.training.run import Phase
 
 STEPS = 3  # of an epoch: 44 words and 4 silences in batches of 16
-PHASES = ("teacher", "student", "twin1")
+PHASES = ("teacher", "student", "settled", "twin1")
 
 
 class Killed(BaseException):
@@ -92,7 +93,16 @@ def test_one_call_leaves_every_network_and_their_record(whole: Path, recipe_file
     assert record["history"][0]["validation"].keys() == {"0", "1"}
 
 
-@pytest.mark.parametrize("step", [0, 4, 6, 12, 17])
+def test_the_settled_student_goes_on_from_the_student(whole: Path) -> None:
+    student, _ = load_checkpoint(whole / "student.safetensors")
+    settled, record = load_checkpoint(whole / "settled.safetensors")
+    assert record["phase"] == "settled"
+    assert settled.config == replace(student.config, settled=True)
+    before, after = student.linear.weight, settled.linear.weight
+    assert 0 < (after - before).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("step", [0, 4, 6, 12, 17, 23])
 def test_a_killed_run_ends_as_one_that_never_was(
     whole: Path,
     corpus_folder: Path,
