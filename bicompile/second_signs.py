@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ONE = np.float32(1)
-_NEAR = 3
-"""Floats on either side of s ± 1 that are tried; beyond |s| = 2²⁴ more would be needed."""
+_INFINITY = int(np.float32(np.inf).view(np.uint32))
 
 Floats = NDArray[np.float32]
 
@@ -41,32 +40,29 @@ def moved(s: Floats, *, greater: bool) -> Floats | None:
 def sides(s: Floats, *, greater: bool) -> tuple[Floats, Floats] | None:
     """(C,) thresholds s → t₊ and t₋: x ≥ t± exactly where fl(x ∓ 1) ≥ s.
 
-    Without `greater` the comparisons are ≤. None where a threshold is infinite, NaN or too large.
+    Without `greater` the comparisons are ≤. None where a threshold is infinite or NaN.
     """
     if not np.isfinite(s).all():
         return None
-    above, below = (_reached(s, side, greater) for side in (_ONE, -_ONE))
-    return None if np.isnan(above + below).any() else (above, below)
+    if not greater:  # fl(x ∓ 1) ≤ s is fl(−x ± 1) ≥ −s
+        return -_reached(-s, -_ONE), -_reached(-s, _ONE)
+    return _reached(s, _ONE), _reached(s, -_ONE)
 
 
-def _reached(s: Floats, sign: np.float32, greater: bool) -> Floats:
-    """The least x (without `greater` the largest) with fl(x − sign) ≥ s (≤ s); else NaN."""
-    away = np.float32(np.inf if greater else -np.inf)
-    x = s + sign
-    for _ in range(_NEAR):
-        x = np.nextafter(x, -away)
-    reached = np.full_like(s, np.nan)
-    was_reached = _holds(x - sign, s, greater)
-    for _ in range(2 * _NEAR):
-        x = np.nextafter(x, away)
-        holds = _holds(x - sign, s, greater)
-        reached = np.where(holds & ~was_reached, x, reached)
-        was_reached = holds
-    return reached
+def _reached(s: Floats, sign: np.float32) -> Floats:
+    """The least x with fl(x − sign) ≥ s, by halving all floats; 0 for −0."""
+    below, at = (np.full(s.shape, end, np.int64) for end in (-_INFINITY, _INFINITY))
+    while (at - below > 1).any():
+        middle = (below + at) // 2
+        holds = _float_at(middle) - sign >= s
+        below, at = np.where(holds, below, middle), np.where(holds, middle, at)
+    return _float_at(at)
 
 
-def _holds(rest: Floats, s: Floats, greater: bool) -> NDArray[np.bool_]:
-    return rest >= s if greater else rest <= s
+def _float_at(place: NDArray[np.int64]) -> Floats:
+    """Floats in their order: 0 is the 0th, and an infinity the last on either side."""
+    found: Floats = np.copysign(np.abs(place).astype(np.uint32).view(np.float32), place)
+    return found.astype(np.float32)
 
 
 def _middle(of: Floats, towards: float) -> NDArray[np.float64]:
