@@ -253,6 +253,8 @@ def _read_steps(
         operands.append((factors, (multipliers,)))
     if not _is_all(shift, 0):
         array = _constant(shift)
+        if array.ndim and (array == array[(0,) * (array.ndim - 1)]).all():
+            array = array.reshape(-1, array.shape[-1])[0]  # the same in all rows
         varies = array.size > 1 and array.size != array.shape[-1]
         shifts = rows if varies else 1
         each = np.broadcast_to(array, result) if varies else _per_output(array, outputs)

@@ -178,7 +178,7 @@ def numbers(theta: float, move: float, theta2: float) -> dict[str, np.ndarray]:
 UNIFORM = {
     "a second that is the shift": (numbers(0.5, 0.25, 0.25), 1),
     "a second that is another": (numbers(0.5, 0.25, -0.5), 1),
-    "a second that cannot be read from x": (numbers(-0.5, 1.0, 1.0), 1),
+    "a second that no float beside it reads from x": (numbers(-0.5, 1.0, 1.0), 1),
     "shifts of every channel": (numbers(0.5, 0, 0.5) | {"move": halves(2, 64)}, 64),
     "thresholds of every channel": (numbers(0, 0, 0) | {"theta": halves(1, 64)}, 64),
 }
@@ -209,6 +209,25 @@ def test_a_residual_is_added_in_the_same_kernel(device: str, tmp_path: Path) -> 
     steps = {"residual": "x", "multiplier": halves(6, 128), "slope": np.float32(-0.5)}
     model = dual_layer("BinaryLinear", (1, 5, 128), (), axes=[2], outputs=128, steps=steps)
     assert kinds(check(model, device, tmp_path)) == ["dual_scale", "popcount_epilogue"]
+
+
+@pytest.mark.parametrize("device", TARGETS)
+def test_shifts_that_are_the_same_at_every_position_are_one_for_an_output(
+    device: str, tmp_path: Path
+) -> None:
+    shift = np.broadcast_to(halves(7, 1, 1, 1, 8), (1, 4, 4, 8))
+    model = dual_layer(
+        "BinaryConv2d",
+        (1, 8, 8, 16),
+        (3, 3),
+        axes=[1, 2, 3],
+        outputs=8,
+        steps={"shift": np.ascontiguousarray(shift)},
+        strides=[2, 2],
+        pads=[1, 1, 1, 1],
+        dilations=[1, 1],
+    )
+    assert shapes(check(model, device, tmp_path), "popcount_conv")["shift"] == (1, 8)
 
 
 @pytest.mark.parametrize("device", TARGETS)
