@@ -23,6 +23,9 @@ from bicompile.training.recipe import Recipe, load_recipe
 from bicompile.training.run import Run
 
 EPOCHS = 3
+WHOLE = {"numbers": "channel"}
+"""As in the paper, where a row says nothing else; so do thresholds from 0."""
+
 MEANS = {"thresholds": "means"}
 
 
@@ -40,6 +43,7 @@ class Row:
 ROWS = (
     Row("the whole method"),
     Row("thresholds from channel means", student=MEANS),
+    Row("one number a layer, from means", {"numbers": "layer"}, MEANS),
     Row("single sign", {"activation": "single"}, seeds=1),
     Row("single sign, thresholds from channel means", {"activation": "single"}, MEANS),
     Row("dual, one learned scale a layer", {"activation": "learned-scale"}),
@@ -58,12 +62,13 @@ ROWS = (
 def plan_of(row: Row, seed: int) -> Recipe:
     """The default recipe with this budget and one width, changed as the row says."""
     base = load_recipe("default")
-    student = {"epochs": EPOCHS, "width_weights": (1.0,), **row.student}
+    student = {"epochs": EPOCHS, "width_weights": (1.0,), "thresholds": "zero", **row.student}
     changes: dict[str, Any] = {
         "seed": seed,
-        "network": base.network.to_json() | {"widths": (0,), **row.network},
+        "network": base.network.to_json() | {"widths": (0,), **WHOLE, **row.network},
         "teacher": base.teacher.model_copy(update={"twins": ()}).model_dump(),
         "student": base.student.model_copy(update=student).model_dump(),
+        "settling": None,
         "augmentation": base.augmentation.model_copy(update=row.augmentation).model_dump(),
     }
     return Recipe.model_validate_json(
