@@ -6,6 +6,7 @@ every multiply-add picks its lane; a tap's 16 weights are loaded once a tile. Th
 into a frame of zeros first.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,24 +19,27 @@ from bicompile.schedules.microkernels.instructions import (
     add_constant,
     floating,
     load_at,
+    load_by,
     load_pair,
     load_pair_at,
     store_pair_at,
 )
-from bicompile.schedules.microkernels.list_scheduler import schedule
+from bicompile.schedules.microkernels.list_scheduler import in_two_stages, schedule
 
 POSITIONS, OUTPUTS = 4, 16
 """Of a tile."""
 
 REGISTERS = """\
-v0-v7    weights of two taps in turn; v8-v13 an image row, two in turn; v14 slope
+v0-v7, v11-v13, v15  weights of three taps in turn; v8-v10 an image row; v14 slope
 v16-v31  sums: 4 vectors of outputs of each of 4 positions
 x0 image, x1 weights, x2 bias, x4 results, x5 frame; x6 what the tile sees, x7 weights to come;
-x8 rows, x9 tiles left, x10 blocks of outputs left, x11 frame row, x12 results of the block"""
+x8 rows, x9 tiles left, x10 blocks of outputs left, x11 frame row, x12 results of the block
+x13 from a frame row to the next, x14 rows of taps left"""
 
 _SLOPE = "v14"
-_WEIGHTS = (("v0", "v1", "v2", "v3"), ("v4", "v5", "v6", "v7"))
-_ROWS = (("v8", "v9", "v10"), ("v11", "v12", "v13"))
+_WEIGHTS = (("v0", "v1", "v2", "v3"), ("v4", "v5", "v6", "v7"), ("v11", "v12", "v13", "v15"))
+_SEEN = ("v8", "v9", "v10")
+_SUMS = [[f"v{16 + 4 * position + c}" for c in range(4)] for position in range(POSITIONS)]
 _LANES = 4
 
 
@@ -85,7 +89,7 @@ class OneChannel:
             and self.output[1] % POSITIONS == 0
             and self.outputs % OUTPUTS == 0
             and self.outputs <= 64
-            and self.vectors <= len(_ROWS[0])
+            and self.vectors <= len(_SEEN)
             and self.kernel[0] * self.frame[1] * 4 < 2**16
         )
 
@@ -105,16 +109,17 @@ def assembly(shape: OneChannel) -> str:
     lines = [f"stp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
     lines[0] = "stp d8, d9, [sp, #-64]!"
     lines += ["ld1r {v14.4s}, [x3]", *_framed(shape)]
+    lines += [f"mov x13, #{row_bytes}"]
     lines += [f"mov x10, #{blocks}", f".L{name}_blocks:", "mov x12, x4", "mov x11, x5"]
     lines += [f"mov x8, #{rows}", f".L{name}_rows:", "mov x6, x11"]
     lines += [f"mov x9, #{tiles}", f".L{name}_tiles:", "mov x7, x1"]
-    lines += [issued.instruction.text for issued in schedule(_tile(shape))]
+    lines += _tile(shape)
     lines += [
-        f"add x6, x6, #{4 * shape.stride * POSITIONS}",
+        *_moved("x6", 4 * shape.stride * POSITIONS - shape.kernel[0] * row_bytes),
         f"add x12, x12, #{4 * POSITIONS * shape.outputs}",
         "subs x9, x9, #1",
         f"b.ne .L{name}_tiles",
-        *(step.text for step in add_constant("x11", shape.stride * row_bytes)),
+        *_moved("x11", shape.stride * row_bytes),
         "subs x8, x8, #1",
         f"b.ne .L{name}_rows",
         "mov x1, x7",
@@ -148,41 +153,54 @@ def _framed(shape: OneChannel) -> list[str]:
         "subs x8, x8, #1",
         f"b.ne .L{shape.name}_clear",
         "mov x6, x5",
-        *(step.text for step in add_constant("x6", top * row_bytes + 4 * left)),
+        *_moved("x6", top * row_bytes + 4 * left),
         f"mov x8, #{height}",
         f".L{shape.name}_copy:",
     ]
     lines += ["ldp q0, q1, [x0], #32", "stp q0, q1, [x6], #32"] * pairs
     lines += ["ldr q0, [x0], #16", "str q0, [x6], #16"] * odd
-    lines += [step.text for step in add_constant("x6", row_bytes - 4 * width)]
+    lines += _moved("x6", row_bytes - 4 * width)
     return [*lines, "subs x8, x8, #1", f"b.ne .L{shape.name}_copy"]
 
 
-def _tile(shape: OneChannel) -> list[Instruction]:
+def _tile(shape: OneChannel) -> list[str]:
     """Four positions times 16 outputs."""
-    program: list[Instruction] = []
-    sums = [[f"v{16 + 4 * position + c}" for c in range(4)] for position in range(POSITIONS)]
-    for total in sums:
+    begin: list[Instruction] = []
+    for total in _SUMS:
         for pair in (0, 1):
             registers = total[2 * pair : 2 * pair + 2]
-            program.append(load_pair_at(registers[0], registers[1], "x2", 32 * pair))
-    taps = 0
-    for i in range(shape.kernel[0]):
-        row = _ROWS[i % 2][: shape.vectors]
-        for number, register in enumerate(row):
-            program.append(load_at(register, "x6", 4 * i * shape.frame[1] + 16 * number))
-        for j in range(shape.kernel[1]):
-            weights = _WEIGHTS[taps % 2]
-            taps += 1
-            program.append(load_pair(weights[0], weights[1], "x7"))
-            program.append(load_pair(weights[2], weights[3], "x7"))
-            for position, total in enumerate(sums):
-                column, lane = divmod(shape.stride * position + j, _LANES)
-                for into, weight in zip(total, weights, strict=True):
-                    text = f"fmla {{}}.4s, {{}}.4s, {{}}.s[{lane}]"
-                    operands = (into, weight, row[column])
-                    program.append(accumulating(text, *operands, latency=FLOAT_LATENCY))
-    for position, total in enumerate(sums):
+            begin.append(load_pair_at(registers[0], registers[1], "x2", 32 * pair))
+    rows = shape.kernel[0]
+    stages = in_two_stages(_row(shape), "x14", last="ldp")
+    lines = [f"mov x14, #{rows}", *_lines([*begin, *stages.begun(rows)])]
+    lines += stages.turns(f".L{shape.name}_taps") if rows > 1 else []
+    return lines + _lines([*stages.finish, *_results(shape)])
+
+
+def _row(shape: OneChannel) -> list[Instruction]:
+    """The taps of a row of the kernel."""
+    program: list[Instruction] = []
+    seen = _SEEN[: shape.vectors]
+    for number, register in enumerate(seen[1:], start=1):
+        program.append(load_at(register, "x6", 16 * number))
+    program.append(load_by(seen[0], "x6", "x13"))
+    for tap in range(shape.kernel[1]):
+        weights = _WEIGHTS[tap % len(_WEIGHTS)]
+        program.append(load_pair(weights[0], weights[1], "x7"))
+        program.append(load_pair(weights[2], weights[3], "x7"))
+        for position, total in enumerate(_SUMS):
+            column, lane = divmod(shape.stride * position + tap, _LANES)
+            for into, weight in zip(total, weights, strict=True):
+                text = f"fmla {{}}.4s, {{}}.4s, {{}}.s[{lane}]"
+                operands = (into, weight, seen[column])
+                program.append(accumulating(text, *operands, latency=FLOAT_LATENCY))
+    return program
+
+
+def _results(shape: OneChannel) -> list[Instruction]:
+    """PReLU and stores."""
+    program: list[Instruction] = []
+    for position, total in enumerate(_SUMS):
         for into, below in zip(total, _WEIGHTS[position % 2], strict=True):
             program.append(floating("fmul {}.4s, {}.4s, {}.4s", below, into, _SLOPE))
             program.append(floating("fmax {}.4s, {}.4s, {}.4s", into, into, below))
@@ -190,3 +208,11 @@ def _tile(shape: OneChannel) -> list[Instruction]:
             offset = 4 * position * shape.outputs + 32 * pair
             program.append(store_pair_at(total[2 * pair], total[2 * pair + 1], "x12", offset))
     return program
+
+
+def _lines(program: Sequence[Instruction]) -> list[str]:
+    return [issued.instruction.text for issued in schedule(program)]
+
+
+def _moved(register: str, distance: int) -> list[str]:
+    return [step.text for step in add_constant(register, distance)]
