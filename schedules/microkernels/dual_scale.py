@@ -8,7 +8,7 @@ first threshold. Where the second one is the shift, the comparison then chooses 
 and shift − 1, both of them moved so that x compares with the choice as the rest x − b₁ does with
 the shift (see second_signs): no rest is computed, and |x − choice| is added to the row's sum. Else
 it chooses b₁, and the rest is compared with the second threshold and its distance to the shift
-added.
+added. Thresholds and shifts that are one number for all channels stay in registers.
 
 Both comparisons leave a vector of four lanes; eight of those are merged into one by SRI, a nibble
 each, the last first. Of nibble n in lane c then one bit is kept, bit c, so that the lanes of a row
