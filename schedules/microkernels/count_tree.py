@@ -192,7 +192,7 @@ class _Tile:
                 finish(self.program, self._shape.epilogue, self._rows, quads, self._free, dot)
             return
         for r in self._rows:
-            for half in range(2):
+            for half in range(-(-outputs // 8)):
                 first, second = (self._result(_sum(r, half), end) for end in ("1", "2"))
                 left = outputs - 8 * half
                 if left >= 8:
