@@ -35,17 +35,18 @@ def schedule_program(program: Program, arch: str) -> Program:
 
 def schedule_programs(programs: Sequence[Program], arch: str) -> list[Program]:
     """Schedule programs in which equal names mean equal kernels: each kernel once."""
-    known: dict[str, _Scheduled] = {}
-    for program in programs:
-        for name, kernel in program.kernels.items():
-            if name not in known:
-                made = schedule(kernel, arch)
-                known[name] = _Scheduled(
-                    *_hoist_scratch(made.function),
-                    made.assembly,
-                    next(iter(made.assembly), name),
-                    made.layouts,
-                )
+    kernels = {name: kernel for program in programs for name, kernel in program.kernels.items()}
+    made = {name: schedule(kernel, arch) for name, kernel in kernels.items()}
+    brought = {name for kernel in made.values() if not kernel.stand_in for name in kernel.assembly}
+    known = {}
+    for name, kernel in made.items():
+        other = kernel.stand_in() if kernel.stand_in and brought else kernel
+        if other.assembly.keys() <= brought:
+            kernel = other
+        works = next(iter(kernel.assembly), name)
+        known[name] = _Scheduled(
+            *_hoist_scratch(kernel.function), kernel.assembly, works, kernel.layouts
+        )
     return [_with_kernels(program, known) for program in programs]
 
 

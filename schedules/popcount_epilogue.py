@@ -4,6 +4,8 @@ On aarch64 the nest becomes one call of a microkernel, see microkernels.epilogue
 where rows are too long for that, the counts are tiled, and then the results walked over once.
 """
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,12 @@ def finished(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
 
 
 def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
-    stride = int(function.params[0].ty.shape[1])
-    return called(function, choices, stride, function.params[0])
+    rows, *_, result = function.params
+    stride = int(rows.ty.shape[1])
+    made = called(function, choices, stride, rows)
+    if any(parameter.name in ("residual", "products") for parameter in function.params):
+        return made
+    return replace(made, stand_in=partial(called, function, choices, stride, rows, None, result))
 
 
 def called(
@@ -45,9 +51,15 @@ def called(
     stride: int,
     rows: Any,
     window: microkernels.Window | None = None,
+    residual: Any = None,
 ) -> Kernel:
-    """The nest as one call of a microkernel that reads its rows from the buffer `rows`."""
+    """The nest as one call of a microkernel that reads its rows from the buffer `rows`.
+
+    Where the nest has no residual, the microkernel may be one that adds it: see epilogue.
+    """
     operands = {parameter.name: parameter for parameter in function.params[:-1]}
+    if residual is not None:
+        operands["residual"] = residual
     result = function.params[-1]
 
     def size(name: str) -> int:

@@ -238,6 +238,8 @@ def assembly(name: str, shape: Shape) -> str:
     tiles, last = divmod(seen.positions, shape.tile_rows)
     lines = [f"\tstp d{n}, d{n + 1}, [sp, #{8 * n - 64}]" for n in range(8, 16, 2)]
     lines[0] = "\tstp d8, d9, [sp, #-64]!"
+    if shape.epilogue is not None:
+        lines += shape.epilogue.without_residual(name, shape.rows * shape.result_bytes)
     lines += _constants(shape)
     after = shape.epilogue or shape.signs
     lines += ["\tmov x6, x2"] if after is None else after.arguments()
@@ -280,9 +282,9 @@ def _rows(name: str, shape: Shape, rows: int, tiles: int) -> list[str]:
     lines += ["\tmov x4, x0", "\tmov x3, x1"]
     if rows > 1:
         apart = shape.seen.across if results > 1 else shape.seen.plane
-        lines += _offset("x5", "x0", apart)
+        lines += [f"\t{line}" for line in offset("x5", "x0", apart)]
     if results > 1:
-        lines += _offset("x7", "x6", shape.result_bytes)
+        lines += [f"\t{line}" for line in offset("x7", "x6", shape.result_bytes)]
     if shape.epilogue is not None:
         lines += shape.epilogue.begin(results, shape.result_bytes)
     if shape.signs is not None:
@@ -394,7 +396,3 @@ def _lines(program: Sequence[Instruction]) -> list[str]:
 
 def _moved(register: str, distance: int) -> list[str]:
     return _lines(add_constant(register, distance))
-
-
-def _offset(register: str, base: str, distance: int) -> list[str]:
-    return [f"\t{line}" for line in offset(register, base, distance)]

@@ -4,6 +4,9 @@ A tile of count_tree ends with the popcounts of two rows. They are two rows of r
 planes of one row, whose products are added here: a₁ + scale·a₂. Then come a factor for every output
 or one for all, a shift for every output, PReLU as max(a, slope·a), and a residual, each where there
 is one, in this order. A product and the sum after it are one multiply-add, rounded once.
+
+Where the residual is the results themselves, nothing is added: the kernel fills them with −0 first,
+and x + −0 is x, bit for bit.
 """
 
 from collections import deque
@@ -79,6 +82,19 @@ class Epilogue:
         lines += ["mov x15, x7"]
         lines += ["ld1r {v12.4s}, [x12]"] if self.scale == 1 else []
         return [f"\t{line}" for line in lines]
+
+    def without_residual(self, name: str, size: int) -> list[str]:
+        """First of all: fill the `size` bytes of results with −0 if they are the residual."""
+        if not self.residual:
+            return []
+        vectors = next(count for count in (8, 4, 2, 1) if size % (16 * count) == 0)
+        turns = size // (16 * vectors)
+        lines = ["cmp x7, x2", f"b.ne .L{name}_added", "movi v16.4s, #0x80, lsl #24", "mov x8, x2"]
+        lines += [f"mov x9, #{turns & 0xFFFF}"]
+        lines += [f"movk x9, #{turns >> 16}, lsl #16"] if turns >> 16 else []
+        lines += [f".L{name}_nothing:", "subs x9, x9, #1"]
+        lines += ["stp q16, q16, [x8], #32"] * (vectors // 2) or ["str q16, [x8], #16"]
+        return [f"\t{line}" for line in [*lines, f"b.ne .L{name}_nothing", f".L{name}_added:"]]
 
     def begin(self, rows: int, result_bytes: int) -> list[str]:
         """Before a tile of `rows` rows of results."""
