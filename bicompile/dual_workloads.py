@@ -240,6 +240,7 @@ def dual_depthwise(
     pads: tuple[int, int],
     greater: tuple[bool, bool],
     residual: bool,
+    thresholds: int,
     multipliers: int,
     same: bool = False,
 ) -> tirx.PrimFunc:
@@ -248,13 +249,13 @@ def dual_depthwise(
     x is framed by `pads` rows of zeros and binarized as dual_scale does, with a scale for every
     channel; every plane is convolved along the rows with taps (k, C) of 0 and 1, which mean −1 and
     1; then come a₁ + scale·a₂, · multiplier, + shift, max(a, slope·a), and + x with `residual`.
-    Operands: x, thresholds (3, C) as THRESHOLDS says, multiplier (C,) or (1,), as many as
-    `multipliers`, shift (C,), taps uint8, slope (1,), at most 1. `same` says that theta2 always is
-    move.
+    Operands: x, thresholds (3, C) or (3, 1) as THRESHOLDS says, multiplier (C,) or (1,), shift
+    (C,), taps uint8, slope (1,), at most 1. `thresholds` and `multipliers` say how many there are:
+    C, or 1 for all channels. `same` says that theta2 always is move.
     """
     framed, results = frames + sum(pads), frames + sum(pads) - taps + 1
     x = te.placeholder((frames, channels), "float32", "x")
-    thresholds = te.placeholder((len(THRESHOLDS), channels), "float32", "thresholds")
+    bounds = te.placeholder((len(THRESHOLDS), thresholds), "float32", "thresholds")
     multiplier = te.placeholder((multipliers,), "float32", "multiplier")
     shift = te.placeholder((channels,), "float32", "shift")
     weights = te.placeholder((taps, channels), "uint8", "taps")
@@ -271,7 +272,7 @@ def dual_depthwise(
         return tirx.if_then_else(inside, x[row, c], tirx.const(0, "float32"))
 
     def of_channel(name: str, c: Any) -> Any:
-        return thresholds[of[name], c]
+        return bounds[of[name], c if thresholds > 1 else 0]
 
     shape = (framed, channels)
     padded = te.compute(shape, frame, "padded")
@@ -310,7 +311,7 @@ def dual_depthwise(
         return value + x[i, c] if residual else value
 
     y = te.compute((results, channels), result, "y")
-    nest = te.create_prim_func([x, thresholds, multiplier, shift, weights, slope, y, scale])
+    nest = te.create_prim_func([x, bounds, multiplier, shift, weights, slope, y, scale])
     attributes = {KIND: "dual_depthwise", "op_pattern": OPAQUE, PADS: list(pads)}
     attributes |= {GREATER: list(map(int, greater)), RESIDUAL: residual, SAME: same}
     for key, value in attributes.items():

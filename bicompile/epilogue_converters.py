@@ -174,6 +174,8 @@ class _DualDepthwise(onnx_frontend.OnnxOpConverter):
         theta, move, theta2, weights, multiplier, shift, slope = map(_constant, constants)
         _, frames, channels = shape_of(x)
         thresholds = np.stack([_per_output(row, channels) for row in (theta, move, theta2)])
+        if (thresholds == thresholds[:, :1]).all():
+            thresholds = np.array(thresholds[:, :1])
         factors = _one_or_each(multiplier, channels)
         finish = [np.array(row) for row in (factors, _per_output(shift, channels))]
         taps = np.array(weights[..., 0].T, order="C")
@@ -184,6 +186,7 @@ class _DualDepthwise(onnx_frontend.OnnxOpConverter):
             pads=tuple(attributes["pads"]),
             greater=(bool(attributes["greater"]), bool(attributes["greater2"])),
             residual=bool(attributes["residual"]),
+            thresholds=thresholds.shape[1],
             multipliers=factors.size,
             same=np.array_equal(thresholds[1], thresholds[2]),
         )

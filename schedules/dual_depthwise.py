@@ -18,7 +18,7 @@ from bicompile.workloads import GREATER
 
 def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     """Call the microkernel where there is one, else inline what can be."""
-    x, _, multiplier, _, taps, *_ = function.params
+    x, thresholds, multiplier, _, taps, *_ = function.params
     frames, channels = (int(dim) for dim in x.ty.shape)
     before, after = (int(pad) for pad in function.attrs[PADS])
     first, second = (bool(greater) for greater in function.attrs[GREATER])
@@ -30,12 +30,13 @@ def convolved(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
         (first, second),
         bool(function.attrs[RESIDUAL]),
         bool(function.attrs[SAME]),
-        int(multiplier.ty.shape[0]) == 1,
+        uniform=int(thresholds.ty.shape[1]) == 1,
+        one_multiplier=int(multiplier.ty.shape[0]) == 1,
     )
     if arch != "aarch64" or not shape.fits():
         return inlined(function, arch)
     layouts: dict[int, Layout] = {
-        1: lambda rows: lay_out_thresholds(rows.reshape(-1, channels)[: shape.thresholds]),
+        1: lambda rows: lay_out_thresholds(rows.reshape(3, -1)[: shape.thresholds]),
         4: lambda constant: lay_out_taps(constant.reshape(shape.taps, channels)),
     }
     assembly = {shape.name: microkernels.convolve_depthwise(shape)}

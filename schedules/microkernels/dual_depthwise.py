@@ -37,8 +37,9 @@ REGISTERS = """\
 v0 1, v1 −1, v2 16, 1/16, slope, 1/frames; v3-v11 frames, the last for padding; v12 sign bits;
 v13-v31 values
 x0 x, x1 thresholds, shifts and, if they are others, second thresholds of four channels after those
-of the four before; x2 multipliers, x3 shifts, x4 taps, x6 y, x7 scales, all to come, but x2 stays
-where there is one multiplier; x8 groups of channels left"""
+of the four before; x2 multipliers, x3 shifts, x4 taps, x6 y, x7 scales, all to come, but x1 stays
+where thresholds are those of all channels, and x2 where there is one multiplier; x8 groups of
+channels left"""
 
 _ONE, _MINUS, _NUMBERS, _SIGNS = "v0", "v1", "v2", "v12"
 _SIXTEEN, _SIXTEENTH, _SLOPE, _SHARE = (f"v2.s[{lane}]" for lane in range(4))
@@ -58,6 +59,7 @@ class Depthwise:
         greater: for either plane, whether b is 1 by ≥; else by ≤.
         residual: whether x is added to the result, which then has as many frames.
         same: whether the second thresholds are the shifts of the binarizer.
+        uniform: whether thresholds and shifts of the binarizer are those of all channels.
         one_multiplier: whether it is that of all channels.
     """
 
@@ -68,6 +70,7 @@ class Depthwise:
     greater: tuple[bool, bool]
     residual: bool
     same: bool
+    uniform: bool
     one_multiplier: bool
 
     @property
@@ -76,6 +79,7 @@ class Depthwise:
         directions = "".join("ge" if greater else "le" for greater in self.greater)
         window = f"{self.taps}_{self.pads[0]}_{self.pads[1]}"
         kind = ("_residual" if self.residual else "") + ("_same" if self.same else "")
+        kind += "_uniform" if self.uniform else ""
         kind += "_one_multiplier" if self.one_multiplier else ""
         return f"dual_depthwise_{self.frames}x{self.channels}_{window}_{directions}{kind}"
 
@@ -106,7 +110,9 @@ class Depthwise:
 
 
 def lay_out_thresholds(constant: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, C) as the kernel reads it: (C / 4, n, 4)."""
+    """(n, C) as the kernel reads it: (C / 4, n, 4); (n, 1) as those of four channels."""
+    if constant.shape[1] == 1:
+        constant = np.repeat(constant, 4, axis=1)
     grouped = constant.reshape(len(constant), -1, 4).transpose(1, 0, 2)
     return np.ascontiguousarray(grouped)
 
@@ -184,7 +190,11 @@ class _Group:
 def _group(shape: Depthwise) -> list[Instruction]:
     """Four channels of every frame."""
     group = _Group(shape)
-    constants = [group.next("x1") for _ in range(shape.thresholds)]
+    constants = [group.value() for _ in range(shape.thresholds)]
+    for index, value in enumerate(constants):
+        group.program.append(
+            load_at(value, "x1", 16 * index) if shape.uniform else load(value, "x1")
+        )
     totals: list[str] = []
     for frame in range(shape.frames):
         x = group.value()

@@ -22,7 +22,7 @@ CHANNELS = 20
 
 
 def layer(
-    taps: int, multiplier: np.ndarray, *, same: bool
+    taps: int, multiplier: np.ndarray, *, same: bool, thresholds: int = CHANNELS
 ) -> tuple[tirx.PrimFunc, tuple[np.ndarray, ...]]:
     """A layer of 6 frames that keeps its size, and its operands: random but for the multiplier."""
     random = np.random.default_rng(taps)
@@ -33,15 +33,16 @@ def layer(
         pads=(taps // 2, taps - 1 - taps // 2),
         greater=(True, False),
         residual=True,
+        thresholds=thresholds,
         multipliers=multiplier.size,
         same=same,
     )
-    thresholds = random.standard_normal((3, CHANNELS)).astype(np.float32) / 4
+    bounds = random.standard_normal((3, thresholds)).astype(np.float32) / 4
     if same:
-        thresholds[2] = thresholds[1]
+        bounds[2] = bounds[1]
     operands = (
         random.standard_normal((6, CHANNELS)).astype(np.float32),
-        thresholds,
+        bounds,
         multiplier,
         random.standard_normal(CHANNELS).astype(np.float32),
         random.integers(0, 2, (taps, CHANNELS), np.uint8),
@@ -53,10 +54,11 @@ def layer(
 @pytest.mark.parametrize("device", ["emulator", "host"])
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize("taps", [1, 4, 7])
-def test_the_kernel_is_numpys(device: str, same: bool, taps: int) -> None:
+@pytest.mark.parametrize("thresholds", [1, CHANNELS])
+def test_the_kernel_is_numpys(device: str, same: bool, taps: int, thresholds: int) -> None:
     random = np.random.default_rng(1)
     multiplier = random.standard_normal(CHANNELS).astype(np.float32)
-    nest, operands = layer(taps, multiplier, same=same)
+    nest, operands = layer(taps, multiplier, same=same, thresholds=thresholds)
     (results,) = run_for_all_results([(nest, operands)], device)
     assert wrong(nest, operands, results) == 0
 
@@ -71,10 +73,13 @@ def test_one_multiplier_gives_the_bits_of_equal_ones(device: str, same: bool) ->
     np.testing.assert_array_equal(one, equal[0])
 
 
-def test_one_multiplier_costs_what_one_for_every_channel_does() -> None:
+@pytest.mark.parametrize("thresholds", [1, CHANNELS])
+def test_one_number_of_all_channels_costs_no_more_than_one_of_each(thresholds: int) -> None:
     counted = []
     for multipliers in (1, CHANNELS):
-        case = layer(5, np.full(multipliers, -0.3, np.float32), same=True)
+        multiplier = np.full(multipliers, -0.3, np.float32)
+        numbers = min(thresholds, multipliers)
+        case = layer(5, multiplier, same=True, thresholds=numbers)
         with built([case]) as (executable, _, _):
             traced = trace.collect(executable, np.zeros(4, np.float32))
         counted.append(sum(traced.instructions.values()))
