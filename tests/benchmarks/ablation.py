@@ -43,7 +43,7 @@ class Row:
 ROWS = (
     Row("the whole method"),
     Row("thresholds from channel means", student=MEANS),
-    Row("one number a layer, from means", {"numbers": "layer"}, MEANS),
+    Row("one number a layer, from channel means", {"numbers": "layer"}, MEANS),
     Row("single sign", {"activation": "single"}, seeds=1),
     Row("single sign, thresholds from channel means", {"activation": "single"}, MEANS),
     Row("dual, one learned scale a layer", {"activation": "learned-scale"}),
