@@ -60,7 +60,7 @@ def is_smaller(model: onnx.ModelProto) -> bool:
 
 
 def _round_constants(graph: onnx.GraphProto) -> None:
-    """Round float32 constants of some size to what 16 bits hold; they stay float32.
+    """Round float32 constants of some different numbers to what 16 bits hold; they stay float32.
 
     That is the nearest float16, or equal steps from the least to the largest number where those
     are nearer: factors and shifts, whose small numbers need not be finer than the large ones. What
@@ -76,6 +76,8 @@ def _round_constants(graph: onnx.GraphProto) -> None:
         if tensor.name in kept:
             continue
         array = numpy_helper.to_array(tensor)
+        if (array == array.flat[0]).all():
+            continue
         with np.errstate(over="ignore"):
             rounded = array.astype(np.float16).astype(np.float32)
         over = np.isinf(rounded) & np.isfinite(array)

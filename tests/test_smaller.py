@@ -69,6 +69,12 @@ def test_constants_are_rounded_to_the_nearest_float16_where_that_is_nearer() -> 
     assert is_smaller(smaller)
 
 
+def test_one_number_many_times_is_not_rounded() -> None:
+    weights = np.full((16, 6), 0.1, np.float32)
+    smaller = make_smaller(classifier(weights), constants="float16", classifier="float32")
+    np.testing.assert_array_equal(constants_of(smaller)["weights"], weights)
+
+
 def test_constants_are_rounded_to_equal_steps_where_those_are_nearer() -> None:
     smaller = make_smaller(classifier(WEIGHTS), constants="float16", classifier="float32")
     found = constants_of(smaller)["weights"]
