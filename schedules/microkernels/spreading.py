@@ -20,7 +20,7 @@ NUMBERS = 32
 """Of a step."""
 
 REGISTERS = """\
-x0 what lies in the object, x1 two float32, x2 results; w3 steps left
+x0 what lies in the object, x1 two float32, x2 results; x3 steps left
 v16-v19  8 numbers of 16 bits each, v28, v29 16 of 8 bits
 v0-v7    4 numbers of 32 bits each, v20-v27 results
 v30, v31 the two float32 in every lane, of "steps" the first as a whole number"""
@@ -55,14 +55,10 @@ def assembly(shape: Spread) -> str:
         lines.append("ldp s30, s31, [x1]")
         lines += ["fcvtzs s30, s30"] if shape.form == "steps" else []
         lines += ["dup v30.4s, v30.s[0]", "dup v31.4s, v31.s[0]"]
-    stages = in_two_stages(_step(shape), last="fcvtl2" if shape.form == "halves" else "scvtf")
-    start, loop, finish = (
-        [instruction.text for instruction in stage]
-        for stage in (stages.start, stages.loop, stages.finish)
-    )
-    label = f".L{shape.name}"
-    lines += [*start, "subs w3, w3, #1", f"b.eq {label}_end", f"{label}:", "subs w3, w3, #1"]
-    lines += [*loop, f"b.ne {label}", f"{label}_end:", *finish, "ret"]
+    last = "fcvtl2" if shape.form == "halves" else "scvtf"
+    stages = in_two_stages(_step(shape), "x3", last)
+    first, finish = ([step.text for step in part] for part in (stages.first, stages.finish))
+    lines += ["mov w3, w3", *first, *stages.turns(f".L{shape.name}"), *finish, "ret"]
     return function(shape.name, REGISTERS, lines)
 
 
