@@ -34,14 +34,14 @@ def finished(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     return _called(bare, decisions)
 
 
-def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
+def _called(function: tirx.PrimFunc, choices: microkernels.Choices) -> Kernel:
     stride = int(function.params[0].ty.shape[1])
     return called(function, choices, stride, function.params[0])
 
 
 def called(
     function: tirx.PrimFunc,
-    choices: microkernels.Tree,
+    choices: microkernels.Choices,
     stride: int,
     rows: Any,
     window: microkernels.Window | None = None,
