@@ -14,7 +14,7 @@ from tvm import s_tir, tirx
 
 from bicompile.dual_workloads import PLANES
 from bicompile.schedules import microkernels
-from bicompile.schedules.microkernels import Tree
+from bicompile.schedules.microkernels import Interleaved, Tree
 from bicompile.workloads import KIND, USED_BYTES
 
 TUNABLE = (
@@ -30,7 +30,10 @@ _BLOCK = "count"
 _PREFIX = "bicompile"
 _TILES = ((4, 2), (2, 4), (4, 1), (1, 4), (2, 2), (2, 1), (1, 2), (1, 1))
 _SIDES = (1, 2, 4, 8)
-_ORDERS = 64
+_ORDERS = tuple(range(64))
+_LOAD_LATENCIES = (4, 2, 8, 12)
+_VECTOR_LATENCIES = (4, 2, 3, 6)
+"""The first of both is that of an in-order core."""
 _MOST_UNROLLED = 32
 """Vectors of a row; one block of outputs is then about 12 kilobytes of code."""
 
@@ -48,14 +51,18 @@ class Tile:
     outputs: int
 
 
-Decisions = Tree | Tile
-"""What is decided of a nest: a microkernel of the tree of pairwise adds, or a tile."""
+Decisions = Tree | Interleaved | Tile
+"""What is decided of a nest: a microkernel of pairwise adds or of lanes for outputs, or a tile."""
 
-_KERNELS: Mapping[str, type[Tree] | type[Tile]] = {"tree": Tree, "tile": Tile}
+_KERNELS: Mapping[str, type[Tree] | type[Interleaved] | type[Tile]] = {
+    "tree": Tree,
+    "interleaved": Interleaved,
+    "tile": Tile,
+}
 
 
 def spaces(function: tirx.PrimFunc, arch: str) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The values that decisions may take, by kernel ("tree", "tile") and name.
+    """The values that decisions may take, by kernel ("tree", "interleaved", "tile") and name.
 
     The first kernel, and the first value of each decision, are the defaults. Empty for a nest of a
     kind that has no decisions.
@@ -64,6 +71,7 @@ def spaces(function: tirx.PrimFunc, arch: str) -> dict[str, dict[str, tuple[int,
     if kind not in TUNABLE:
         return {}
     found = {}
+    m, n = _sides(function)
     if arch == "aarch64" and kind != "grouped_popcount_gemm":
         used = int(function.attrs[USED_BYTES])
         if used <= microkernels.MOST_BYTES:
@@ -71,7 +79,8 @@ def spaces(function: tirx.PrimFunc, arch: str) -> dict[str, dict[str, tuple[int,
             is_finished = PLANES in function.attrs
             is_loop = kind != "popcount_conv"  # runs of an image are no equal chunks
             found["tree"] = _of_tree(used, planes, is_finished=is_finished, is_loop=is_loop)
-    found["tile"] = _of_tile(*_sides(function))
+            found["interleaved"] = _of_interleaved(n)
+    found["tile"] = _of_tile(m, n)
     return found
 
 
@@ -85,14 +94,24 @@ def _of_tree(
         "rows": (1, 2) if planes == 1 else (),
         "unrolled": (0, 1) if has_loop else (),
         "weight_pairs": (1, 2) if is_finished else (1, 2, 3),
-        "load_latency": (2, 4, 8, 12),
-        "vector_latency": (2, 3, 4, 6),
+        "load_latency": _LOAD_LATENCIES,
+        "vector_latency": _VECTOR_LATENCIES,
         "overlap": (0, 1),
-        "order": tuple(range(_ORDERS)),
+        "order": _ORDERS,
     }
     return {
         name: (value, *(other for other in options[name] if other != value))
         for name, value in first.items()
+    }
+
+
+def _of_interleaved(n: int) -> dict[str, tuple[int, ...]]:
+    block = microkernels.BLOCK
+    return {
+        "outputs": (2 * block, block) if n > block else (block,),
+        "load_latency": _LOAD_LATENCIES,
+        "vector_latency": _VECTOR_LATENCIES,
+        "order": _ORDERS,
     }
 
 

@@ -85,7 +85,7 @@ def _image(nest: tirx.PrimFunc) -> _Image:
     return _Image(frame if framed else None, window)
 
 
-def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
+def _called(function: tirx.PrimFunc, choices: microkernels.Choices) -> Kernel:
     schedule = s_tir.Schedule(function)
     vectorize_runs(schedule)
     scheduled = schedule.mod["main"]
@@ -105,7 +105,7 @@ def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
 
 
 def _counted(
-    function: tirx.PrimFunc, choices: microkernels.Tree, first: Any, window: microkernels.Window
+    function: tirx.PrimFunc, choices: microkernels.Choices, first: Any, window: microkernels.Window
 ) -> Kernel:
     """Integer counts: a call of a microkernel for every image."""
     _, weights, result = function.params

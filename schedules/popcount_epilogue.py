@@ -36,7 +36,7 @@ def finished(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     return _called(bare, decisions)
 
 
-def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
+def _called(function: tirx.PrimFunc, choices: microkernels.Choices) -> Kernel:
     rows, *_, result = function.params
     stride = int(rows.ty.shape[1])
     made = called(function, choices, stride, rows)
@@ -47,7 +47,7 @@ def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
 
 def called(
     function: tirx.PrimFunc,
-    choices: microkernels.Tree,
+    choices: microkernels.Choices,
     stride: int,
     rows: Any,
     window: microkernels.Window | None = None,

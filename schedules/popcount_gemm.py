@@ -1,7 +1,7 @@
 """Popcount GEMM: rows of packed bits against rows of packed weights → (M, N) int32 counts.
 
-On aarch64 the nest is tensorized to one call of a microkernel, see microkernels.count_tree.
-Elsewhere, and where rows are too long for that, it is tiled.
+On aarch64 the nest is tensorized to one call of a microkernel, see microkernels.count_tree and
+microkernels.interleaved. Elsewhere, and where rows are too long for that, it is tiled.
 
 The intrinsic is a tile of MI × NI results. Each step loads MI + NI vectors of 16 bytes and does
 EOR, CNT and ADD for every result on independent chains; 8-bit lanes hold at most 255, CNT gives at
@@ -32,7 +32,7 @@ def counted(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     return _called(bare, decisions)
 
 
-def _called(function: tirx.PrimFunc, choices: microkernels.Tree) -> Kernel:
+def _called(function: tirx.PrimFunc, choices: microkernels.Choices) -> Kernel:
     """Tensorize the whole nest to one call; TVM compares the nest with the call's meaning."""
     m, stride = (int(dim) for dim in function.params[0].ty.shape)
     n = int(function.params[1].ty.shape[0])

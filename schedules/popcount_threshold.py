@@ -39,7 +39,7 @@ def pack_limits(schedule: s_tir.Schedule) -> None:
 
 def called(
     function: tirx.PrimFunc,
-    choices: microkernels.Tree,
+    choices: microkernels.Choices,
     stride: int,
     rows: Any,
     window: microkernels.Window | None = None,

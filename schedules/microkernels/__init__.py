@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bicompile.schedules.microkernels import (
-    count_tree,
     dual_depthwise,
     dual_scale,
     float_gemm,
+    interleaved,
     one_channel,
     spreading,
     threshold,
+    tiles,
     weights,
 )
-from bicompile.schedules.microkernels.choices import Tree, usual
+from bicompile.schedules.microkernels.choices import Choices, Interleaved, Tree, usual
+from bicompile.schedules.microkernels.count_tree import TreeTile
 from bicompile.schedules.microkernels.dual_depthwise import Depthwise
 from bicompile.schedules.microkernels.dual_scale import Binarizer
 from bicompile.schedules.microkernels.epilogue import Epilogue
@@ -30,17 +32,20 @@ from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.signs import Signs
 from bicompile.schedules.microkernels.spreading import Spread
 from bicompile.schedules.microkernels.threshold import Packer
-from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
+from bicompile.schedules.microkernels.weights import BLOCK, VECTOR_BYTES, VECTORS_PER_CHUNK
 from bicompile.schedules.microkernels.window import Window, columns
 
 __all__ = [
+    "BLOCK",
     "MOST_BYTES",
     "VECTORS_PER_CHUNK",
     "VECTOR_BYTES",
     "Binarizer",
+    "Choices",
     "Depthwise",
     "Epilogue",
     "FloatGemm",
+    "Interleaved",
     "Microkernel",
     "OneChannel",
     "Packer",
@@ -81,6 +86,8 @@ class Microkernel:
 
     def lay_out(self, constant: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(N, ≥ row_bytes) bits as the kernel reads them: 16·ceil(N / 16)·row_bytes bytes."""
+        if isinstance(self.shape.chosen, Interleaved):
+            return interleaved.lay_out(constant, self.shape)
         gathered = constant[:, columns(self.shape.seen.runs)]
         return weights.lay_out(gathered, self.shape.row_bytes)
 
@@ -100,7 +107,7 @@ class Microkernel:
 
 
 def popcount_gemm(shape: Shape) -> Microkernel:
-    """Differing bits between every row and every output's weights: see count_tree."""
+    """Differing bits between every row and every output's weights: see count_tree, interleaved."""
     kind = "popcount" if shape.bits is None else f"dot{shape.bits}"
     where = f"of{shape.stride}" if shape.window is None else f"_{shape.window.name}"
     name = f"{kind}_{shape.rows}x{shape.outputs}x{shape.row_bytes}{where}"
@@ -108,10 +115,14 @@ def popcount_gemm(shape: Shape) -> Microkernel:
         name += f"_{shape.epilogue.name}"
     if shape.signs is not None:
         name += "_signs_of_rows" if shape.signs.per_row else "_signs"
-    choices = shape.tree.name(shape.usual)
+    chosen = shape.chosen
+    if isinstance(chosen, Interleaved):
+        name += f"_{chosen.name}"
+        return Microkernel(name, shape, tiles.assembly(name, shape, interleaved.InterleavedTile))
+    choices = chosen.name(shape.usual)
     if choices:
         name += f"_{choices}"
-    return Microkernel(name, shape, count_tree.assembly(name, shape))
+    return Microkernel(name, shape, tiles.assembly(name, shape, TreeTile))
 
 
 def binarize(shape: Binarizer) -> str:

@@ -1,6 +1,6 @@
 """What follows a binary product, in registers: from its sums of 16 bits to float32 results.
 
-A tile of count_tree ends with the popcounts of two rows. They are two rows of results, or the two
+A tile ends with the popcounts of two rows. They are two rows of results, or the two
 planes of one row, whose products are added here: a₁ + scale·a₂. Then come a factor for every output
 or one for all, a shift for every output, PReLU as max(a, slope·a), and a residual, each where there
 is one, in this order. A product and the sum after it are one multiply-add, rounded once.

@@ -1,8 +1,8 @@
-"""The shape of a count_tree kernel: what it computes and how."""
+"""The shape of a product's kernel: what it computes and how."""
 
 from dataclasses import dataclass
 
-from bicompile.schedules.microkernels.choices import Tree, usual
+from bicompile.schedules.microkernels.choices import Choices, Tree, usual
 from bicompile.schedules.microkernels.epilogue import Epilogue
 from bicompile.schedules.microkernels.signs import Signs
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES
@@ -35,7 +35,7 @@ class Shape:
     stride: int
     bits: int | None = None
     epilogue: Epilogue | None = None
-    choices: Tree | None = None
+    choices: Choices | None = None
     window: Window | None = None
     signs: Signs | None = None
 
@@ -61,14 +61,14 @@ class Shape:
         return usual(self.row_bytes // VECTOR_BYTES, finished=self.epilogue is not None)
 
     @property
-    def tree(self) -> Tree:
+    def chosen(self) -> Choices:
         """How it is computed."""
         return self.choices or self.usual
 
     @property
     def tile_rows(self) -> int:
         """Rows of results of a tile."""
-        rows = self.tree.rows
+        rows = self.chosen.rows
         return rows if self.epilogue is None else rows // self.epilogue.planes
 
     @property

@@ -10,6 +10,8 @@ from kernel_runs import run_kernels
 from bicompile.meaning import meaning, wrong
 from bicompile.schedules import schedule
 from bicompile.schedules.decisions import (
+    Decisions,
+    Interleaved,
     Tile,
     Tree,
     annotate,
@@ -101,17 +103,23 @@ def test_other_kernels_have_no_decisions() -> None:
     assert spaces(threshold(4, 16, greater=True), "aarch64") == {}
 
 
+def test_the_tree_comes_first() -> None:
+    assert list(spaces(NEST, "aarch64")) == ["tree", "interleaved", "tile"]
+
+
 def test_x86_and_groups_have_tiles_only() -> None:
     assert list(spaces(NEST, "x86_64")) == ["tile"]
     assert list(spaces(grouped_popcount_gemm(2, 4, 4, 16), "aarch64")) == ["tile"]
 
 
-@pytest.mark.parametrize("decisions", [dataclasses.replace(USUAL, rows=3), Tile(4, 2)])
-def test_decisions_that_a_nest_cannot_take_are_refused(decisions: Tree | Tile) -> None:
+@pytest.mark.parametrize(
+    "decisions", [dataclasses.replace(USUAL, rows=3), Interleaved(64, 4, 4, 0), Tile(4, 2)]
+)
+def test_decisions_that_a_nest_cannot_take_are_refused(decisions: Decisions) -> None:
     with pytest.raises(ValueError, match="none of this kernel's"):
         decided(decide(NEST, decisions), "aarch64")
 
 
-@pytest.mark.parametrize("decisions", [USUAL, Tile(4, 2)])
-def test_decisions_survive_a_manifest(decisions: Tree | Tile) -> None:
+@pytest.mark.parametrize("decisions", [USUAL, Interleaved(32, 4, 4, 1), Tile(4, 2)])
+def test_decisions_survive_a_manifest(decisions: Decisions) -> None:
     assert from_json(to_json(decisions)) == decisions
