@@ -22,33 +22,41 @@ ERRORS = {"NO_SUCH_WIDTH": 1, "NULL_POINTER": 2, "MISALIGNED": 3, "WORKSPACE_TOO
 """What the checked entry returns, by its name in the header after MODEL_."""
 
 # LLVM turns some loops into calls of these. A freestanding object brings its own, as local symbols.
+# The last line overlaps with the one before it; what is shorter than a line is rare.
 MEMORY_FUNCTIONS = {
     "memcpy": """
-typedef unsigned char bytes_to_copy __attribute__((vector_size(16), aligned(1)));
 typedef unsigned char line_to_copy __attribute__((vector_size(64), aligned(1)));
 static void *copy(void *restrict, const void *restrict, __SIZE_TYPE__) __asm__("memcpy");
 __attribute__((used, no_builtin)) static void *
 copy(void *restrict to, const void *restrict from, __SIZE_TYPE__ size) {
-  __SIZE_TYPE__ i = 0;
-  for (; i + 64 <= size; i += 64)
-    *(line_to_copy *)((char *)to + i) = *(const line_to_copy *)((const char *)from + i);
-  for (; i + 16 <= size; i += 16)
-    *(bytes_to_copy *)((char *)to + i) = *(const bytes_to_copy *)((const char *)from + i);
-  for (; i < size; i++) ((char *)to)[i] = ((const char *)from)[i];
+  char *at = to, *const end = at + size;
+  const char *read = from;
+  if (size >= 64) {
+    const char *const last = read + size - 64;
+#pragma clang loop unroll(disable)
+    for (; end - at > 64; at += 64, read += 64) *(line_to_copy *)at = *(const line_to_copy *)read;
+    *(line_to_copy *)(end - 64) = *(const line_to_copy *)last;
+    return to;
+  }
+#pragma clang loop vectorize(disable) unroll(disable)
+  while (at < end) *at++ = *read++;
   return to;
 }
 """,
     "memset": """
-typedef unsigned char bytes_to_fill __attribute__((vector_size(16), aligned(1)));
 typedef unsigned char line_to_fill __attribute__((vector_size(64), aligned(1)));
 static void *fill(void *, int, __SIZE_TYPE__) __asm__("memset");
 __attribute__((used, no_builtin)) static void *fill(void *to, int byte, __SIZE_TYPE__ size) {
-  const bytes_to_fill bytes = (bytes_to_fill){0} + (unsigned char)byte;
   const line_to_fill line = (line_to_fill){0} + (unsigned char)byte;
-  __SIZE_TYPE__ i = 0;
-  for (; i + 64 <= size; i += 64) *(line_to_fill *)((char *)to + i) = line;
-  for (; i + 16 <= size; i += 16) *(bytes_to_fill *)((char *)to + i) = bytes;
-  for (; i < size; i++) ((char *)to)[i] = (char)byte;
+  char *at = to, *const end = at + size;
+  if (size >= 64) {
+#pragma clang loop unroll(disable)
+    for (; end - at > 64; at += 64) *(line_to_fill *)at = line;
+    *(line_to_fill *)(end - 64) = line;
+    return to;
+  }
+#pragma clang loop vectorize(disable) unroll(disable)
+  while (at < end) *at++ = (char)byte;
   return to;
 }
 """,

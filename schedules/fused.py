@@ -9,7 +9,9 @@ contiguous axis innermost. The innermost loop of what is left is vectorized wher
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
 from tvm import s_tir, tirx
+from tvm.ir.expr import TensorLoad
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from bicompile.schedules.kernel import Kernel
@@ -19,6 +21,9 @@ _FEW_SUMS = 16
 """So many results at most leave registers free for partial sums of each."""
 
 _LANES = (8, 4)
+_ROW_BYTES = range(64, 257)
+"""Of rows that are copied at once."""
+
 _SUMMED = tirx.IterVar.CommReduce
 
 
@@ -45,6 +50,8 @@ def _inlined(function: tirx.PrimFunc) -> s_tir.Schedule:
     for block in _blocks(schedule):
         if _is_sum(schedule, block):
             order_sum(schedule, block)
+        elif _copies_rows(schedule, block):
+            copy_rows(schedule, block)
         else:
             vectorize(schedule, block)
     return schedule
@@ -68,6 +75,23 @@ def _is_transposed(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
             if read.source.same_as(written) and index and isinstance(index[0], tirx.Var):
                 return not (last and index[0].same_as(last[0]))
     return False
+
+
+def _copies_rows(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether it only moves rows, that are some vectors long and lie apart."""
+    body = schedule.get(block)
+    *outer, last = schedule.get_loops(block)
+    row = body.writes[0].source.ty
+    row_bytes = int(schedule.get(last).extent) * np.dtype(str(row.dtype)).itemsize
+    is_copy = isinstance(body.body, tirx.BufferStore) and isinstance(body.body.value, TensorLoad)
+    return bool(is_copy and outer and row_bytes % 16 == 0 and row_bytes in _ROW_BYTES)
+
+
+def copy_rows(schedule: s_tir.Schedule, block: SBlockRV) -> None:
+    """A loop over all rows, and a row at once: LLVM unrolls nests of short loops to no end."""
+    *outer, last = schedule.get_loops(block)
+    schedule.fuse(*outer)
+    schedule.vectorize(last)
 
 
 def vectorize(schedule: s_tir.Schedule, block: SBlockRV) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from disassembly import functions
 from networks import model_of
 from onnx import helper
 
@@ -99,3 +100,24 @@ def test_a_chain_is_one_pass_over_the_data(tmp_path: Path) -> None:
     assert result.instructions[0] < 2 * 8 * 4096 / 4
     assert result.stack_bytes is not None
     assert result.stack_bytes < 256
+
+
+@pytest.mark.parametrize("channels", [4, 12, 16, 32, 64, 96])
+@pytest.mark.parametrize("perm", [[0, 2, 1, 3], [2, 0, 1, 3]])
+def test_rows_are_moved_right_whatever_their_length(
+    perm: list[int], channels: int, tmp_path: Path
+) -> None:
+    shape = (2, 5, 8, channels)
+    moved = node("Transpose", ["x"], ["y"], perm=perm)
+    check(model_of([moved], {}, x=shape, y=tuple(shape[axis] for axis in perm)), tmp_path)
+
+
+def test_moving_rows_takes_little_code_and_hardly_more_than_its_loads_and_stores(
+    tmp_path: Path,
+) -> None:
+    moved = node("Transpose", ["x"], ["y"], perm=[0, 2, 1, 3])
+    shape = (1, 8, 8, 32)
+    result = run(model_of([moved], {}, x=shape, y=shape), np.zeros(shape, np.float32), tmp_path)
+    assert result.instructions is not None
+    assert result.instructions[0] < 2 * 2 * 8 * 8 * 32 / 8  # pairs of vectors of four
+    assert max(map(len, functions(tmp_path / "model.o").values())) < 80
