@@ -1,9 +1,8 @@
 """Constants in fewer bytes without loss: kernels of their own spread them before they are read.
 
-Float32 that is float16 throughout lies as that, float32 in equal steps as 16 bits each, whole
+Float32 that is float16 throughout lies as that, float32 in equal steps as 8 or 16 bits each, whole
 numbers of two kinds as one bit each, and a table of few distinct rows as those and a byte for each
-row. What a kernel reads is then a buffer of
-the workspace, filled by a call just before.
+row. What a kernel reads is then a buffer of the workspace, filled by a call just before.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from tvm import te, tirx
 
 from bicompile.program import Buffer, Call, Program
 from bicompile.schedules import schedule
+from bicompile.spread_workloads import Form, spread
 
 _LEAST_SAVED = 128
 """Bytes; a call that saves less is not worth its code."""
@@ -40,6 +40,7 @@ def compacted(program: Program, arch: str) -> Program:
     for equal kernels.
     """
     kernels, buffers = dict(program.kernels), dict(program.buffers)
+    microkernels, functions = dict(program.microkernels), dict(program.functions)
     constants = dict(program.constants)
     unpacked: dict[str, str] = {}
     calls: list[Call] = []
@@ -60,7 +61,10 @@ def compacted(program: Program, arch: str) -> Program:
                 inputs[index] = spread_here[key]
                 continue
             if spread.name not in kernels:
-                kernels[spread.name] = schedule(spread.nest(), arch).function
+                made = schedule(spread.nest(), arch)
+                kernels[spread.name] = made.function
+                microkernels.update(made.assembly)
+                functions[spread.name] = next(iter(made.assembly), spread.name)
             buffer = f"unpacked{len(unpacked)}"
             packed = [f"{buffer}_{part}" for part in range(len(spread.packed))]
             constants.update(zip(packed, spread.packed, strict=True))
@@ -75,6 +79,8 @@ def compacted(program: Program, arch: str) -> Program:
         buffers=buffers,
         constants=constants,
         calls=tuple(calls),
+        microkernels=microkernels,
+        functions=functions,
         unpacked=unpacked,
     )
 
@@ -94,17 +100,14 @@ def _as_halves(array: NDArray[np.generic]) -> _Spread | None:
         halves = array.astype(np.float16)
     if not np.array_equal(halves.astype(np.float32), array):
         return None
-    n = array.size
-
-    def nest() -> tirx.PrimFunc:
-        source = te.placeholder((n,), "float16", "halves")
-        return _nest([source], te.compute((n,), lambda i: source[i].astype("float32"), "floats"))
-
-    return _Spread(f"widen_{n}", (halves.ravel(),), nest)
+    return _spread("halves", halves)
 
 
 def _as_steps(array: NDArray[np.generic]) -> _Spread | None:
-    """Float32 whose numbers lie whole steps apart: which step each is, and the first and a step."""
+    """Float32 whose numbers lie whole steps apart: which step each is, and where they begin.
+
+    That is (first + level) · step where they lie whole steps from 0 too, else first + level · step.
+    """
     if array.dtype != np.float32 or not np.isfinite(array).all() or not array.any():
         return None
     exact = array.ravel().astype(np.float64)
@@ -113,23 +116,45 @@ def _as_steps(array: NDArray[np.generic]) -> _Spread | None:
     if exponents.max() + scale > _WHOLE_BITS:
         return None
     whole = np.ldexp(exact, scale).astype(np.int64)
-    apart = whole - whole.min()
-    step = int(np.gcd.reduce(apart))
-    if step == 0 or apart.max() // step >= 2**16:
-        return None
-    levels = (apart // step).astype(np.uint16)
-    line = np.array([exact.min(), np.ldexp(float(step), -scale)], np.float32)
-    if (line[0] + levels * line[1]).tobytes() != array.tobytes():
-        return None
-    n = array.size
+    found = [_as_steps_of(form, array, whole, scale) for form in ("steps", "line")]
+    return min(
+        (spread for spread in found if spread is not None),
+        key=lambda spread: spread.packed[0].nbytes,
+        default=None,
+    )
 
-    def nest() -> tirx.PrimFunc:
-        source = te.placeholder((n,), "uint16", "levels")
-        given = te.placeholder((2,), "float32", "line")
-        made = te.compute((n,), lambda i: given[0] + source[i].astype("float32") * given[1])
-        return _nest([source, given], made)
 
-    return _Spread(f"step_{n}", (levels, line), nest)
+def _as_steps_of(
+    form: Form, array: NDArray[np.generic], whole: NDArray[np.int64], scale: int
+) -> _Spread | None:
+    """One form of what is whole / 2^scale; None where a number would not be the same.
+
+    No sum is rounded, and for "line" no product: it is the same where they are one instruction.
+    """
+    least, most = int(whole.min()), int(whole.max())
+    step = int(np.gcd.reduce(whole if form == "steps" else whole - least))
+    if step == 0 or (most - least) // step >= 2**16:
+        return None
+    levels = (whole - least) // step
+    levels = levels.astype(np.uint8 if levels.max() < 2**8 else np.uint16)
+    counted, stride = levels.astype(np.float32), np.ldexp(float(step), -scale)
+    if form == "steps":
+        line = np.array([least // step, stride], np.float32)
+        is_exact = max(abs(least), abs(most)) // step < 2**_FLOAT_BITS
+        made = (line[0] + counted) * line[1]
+    else:
+        line = np.array([np.ldexp(float(least), -scale), stride], np.float32)
+        made = line[0] + counted * line[1]
+        is_exact = np.array_equal(counted * line[1], counted.astype(np.float64) * line[1])
+        is_exact = is_exact and np.array_equal(made, line[0] + np.float64(counted) * line[1])
+    if not is_exact or made.tobytes() != array.tobytes():
+        return None
+    return _spread(form, levels, line)
+
+
+def _spread(form: Form, numbers: NDArray[np.generic], *line: NDArray[np.float32]) -> _Spread:
+    n, dtype = numbers.size, str(numbers.dtype)
+    return _Spread(f"{form}_{dtype}_{n}", (numbers.ravel(), *line), lambda: spread(form, dtype, n))
 
 
 def _as_bits(array: NDArray[np.generic]) -> _Spread | None:

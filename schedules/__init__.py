@@ -17,6 +17,7 @@ from bicompile.schedules.popcount_conv import convolved as convolved_in_bits
 from bicompile.schedules.popcount_epilogue import finished
 from bicompile.schedules.popcount_gemm import counted, tiled
 from bicompile.schedules.popcount_threshold import signed
+from bicompile.schedules.spread import spread_out
 from bicompile.schedules.threshold import packed_by_bytes
 
 KIND = "bicompile.kind"
@@ -38,6 +39,7 @@ RULES: dict[str, Rule] = {
     "popcount_epilogue": finished,
     "popcount_gemm": counted,
     "popcount_threshold": signed,
+    "spread": spread_out,
     "threshold": packed_by_bytes,
 }
 """The rule for a nest by its kind; float kernels have none."""

@@ -16,6 +16,7 @@ from bicompile.schedules.microkernels import (
     dual_scale,
     float_gemm,
     one_channel,
+    spreading,
     threshold,
     weights,
 )
@@ -27,6 +28,7 @@ from bicompile.schedules.microkernels.float_gemm import FloatGemm
 from bicompile.schedules.microkernels.one_channel import OneChannel
 from bicompile.schedules.microkernels.shape import MOST_BYTES, Shape
 from bicompile.schedules.microkernels.signs import Signs
+from bicompile.schedules.microkernels.spreading import Spread
 from bicompile.schedules.microkernels.threshold import Packer
 from bicompile.schedules.microkernels.weights import VECTOR_BYTES, VECTORS_PER_CHUNK
 from bicompile.schedules.microkernels.window import Window, columns
@@ -44,6 +46,7 @@ __all__ = [
     "Packer",
     "Shape",
     "Signs",
+    "Spread",
     "Tree",
     "Window",
     "binarize",
@@ -52,6 +55,7 @@ __all__ = [
     "multiply",
     "pack",
     "popcount_gemm",
+    "spread",
     "usual",
 ]
 
@@ -128,6 +132,11 @@ def convolve_depthwise(shape: Depthwise) -> str:
 def convolve_one_channel(shape: OneChannel) -> str:
     """Assembly of a float convolution, a function shape.name: see one_channel."""
     return one_channel.assembly(shape)
+
+
+def spread(shape: Spread) -> str:
+    """Assembly that spreads constants out, a function shape.name: see spreading."""
+    return spreading.assembly(shape)
 
 
 def multiply(shape: FloatGemm) -> str:
