@@ -45,7 +45,8 @@ class Layer(nn.Module):
         self.weight = nn.Parameter(torch.empty(weight_shape).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
         if config.binary and config.settled and self.normed:  # the norm's shift has it
-            self.bias.requires_grad_(requires_grad=False).zero_()
+            self.bias.requires_grad = False
+            nn.init.zeros_(self.bias)
         self.output_shape = (outputs, *[1] * trailing)
         self.binary = config.binary
         self.per_layer = config.binary and config.numbers == "layer"

@@ -83,7 +83,7 @@ class Norm(nn.Module):
         mean = self.get_buffer(f"running_mean{end}")
         variance = self.get_buffer(f"running_var{end}")
         if not self.training:
-            weight = self.weight
+            weight: Tensor = self.weight
             if self.one_factor:
                 weight, variance = weight.expand_as(mean), variance.expand_as(mean)
             return functional.batch_norm(x, mean, variance, weight, self.bias, eps=EPSILON)
@@ -110,7 +110,10 @@ class Norm(nn.Module):
                 momentum=momentum,
                 eps=EPSILON,
             )
-        return y if rows is x else y.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
+        if rows is not x:
+            y = y.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
+        result: Tensor = y
+        return result
 
     def folded(self, end: str) -> tuple[Tensor, Tensor]:
         """Return the factor and the shift that it is in eval mode, without a gradient.

@@ -71,7 +71,8 @@ def _step(shape: Spread) -> list[Instruction]:
             source = ("v28", "v29")[index // 2]
             program.append(vector(f"ushll{end} {{}}.8h, {{}}.{lanes}, #0", half, source))
     else:
-        program += [load_pair(*_HALVES[:2], "x0"), load_pair(*_HALVES[2:], "x0")]
+        first, second, third, fourth = _HALVES
+        program += [load_pair(first, second, "x0"), load_pair(third, fourth, "x0")]
     for index, (quad, result) in enumerate(_QUADS):
         program += _four(shape.form, _HALVES[index // 2], index % 2 == 1, quad, result)
     for (_, first), (_, second) in zip(_QUADS[::2], _QUADS[1::2], strict=True):
