@@ -140,7 +140,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("disk", [4, 20, 48], indirect=True)
+@pytest.mark.parametrize("disk", [4, 12, 28], indirect=True)
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     bicompile: Run, keyword_onnx: Path, disk: Path
 ) -> None:
