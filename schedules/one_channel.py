@@ -54,7 +54,7 @@ def _in_vectors(function: tirx.PrimFunc) -> Kernel:
     column, position = schedule.split(column, [None, positions])
     block, vector, lane = schedule.split(output, [None, vectors, _LANES])
     schedule.reorder(line, column, block, position, vector, lane)
-    schedule.compute_at(total, block)
+    schedule.compute_at(total, block, preserve_unit_loops=True)
     schedule.set_scope(total, 0, "local")
     *_, summed_position, summed_output, i, j = schedule.get_loops(total)
     summed_vector, summed_lane = schedule.split(summed_output, [None, _LANES])

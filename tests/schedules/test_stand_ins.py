@@ -32,7 +32,7 @@ def pair(rows: int, n: int, row_bytes: int, planes: int) -> tuple[Case, Case]:
             used_bytes=row_bytes,
             planes=planes,
             products=8 * row_bytes,
-            steps=Steps(multiplier=True, shift=1, slope=True, residual=residual),
+            steps=Steps(multiplier=n, shift=1, slope=True, residual=residual),
         )
         for residual in (True, False)
     ]
