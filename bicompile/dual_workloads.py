@@ -47,8 +47,8 @@ def dual_scale(
     b1 = ±1 by x ≥ theta, rest = x − b1, planes = bits of x ≥ theta, then of rest ≥ theta2 (≤ where
     `greater` is false for that plane), packed as workloads.threshold does. Means are of
     |rest − shift|: (rows,), (1,) or (G·C,) float32. `same` says that theta2 always is shift, and
-    that second_signs.moved finds values for it. With `uniform` theta, shift and theta2 are (1,),
-    for all channels.
+    that second_signs finds what x is compared with instead. With `uniform` theta, shift and theta2
+    are (1,), for all channels.
     """
     group_bytes, lanes, width = -(-channels // 8), min(channels, 8), groups * channels
     means = {"row": rows, "all": 1, "channel": width}[mean]

@@ -3,8 +3,7 @@
 What stands between the integers of a binary layer and the next thing that is not elementwise is
 one op, so that a kernel reads the accumulator once. The steps are absorbed in the order in which
 they stand, with the same float operations, so that nothing is rounded in another way; a step that
-is missing multiplies by 1 or adds 0. A multiplier or slope that is equal for all outputs becomes
-one number.
+is missing multiplies by 1 or adds 0.
 
 Conditions: the chain begins with the conversion of a binary layer's accumulator to float32, or
 with a DualEpilogue (see dual_scale); what lies inside the chain is used nowhere else; scale is a
@@ -32,8 +31,6 @@ from bicompile.passes.graph import (
 
 _STEPS = ("scale", *NEUTRAL)
 _MAY_BE_COMPUTED = ("scale", "residual")
-_MAY_BE_ONE = ("multiplier", "slope")
-"""Kernels take these as one number where they are equal for all outputs."""
 
 
 def epilogue(model: ir.Model) -> None:
@@ -109,21 +106,10 @@ def _step(chain: _Chain, op_type: str, operand: ir.Value) -> str | None:
 
 
 def _rewrite(chain: _Chain, build: Builder) -> None:
-    inputs = [chain.accumulator]
-    for step in _STEPS:
-        number = _one_number(chain, step)
-        operand = chain.operands.get(step) if number is None else build.constant(step, number)
-        assert operand is not None
-        inputs.append(operand)
+    operands = [
+        chain.operands.get(step) or build.constant(step, np.array(NEUTRAL.get(step, 1), np.float32))
+        for step in _STEPS
+    ]
     output = chain.last.outputs[0]
+    inputs = [chain.accumulator, *operands]
     replace(chain.last, build.node(chain.op, inputs, shape_of(output), domain=DOMAIN))
-
-
-def _one_number(chain: _Chain, step: str) -> np.ndarray | None:
-    """Of shape (): what a step that is missing takes, or the number that all outputs have."""
-    if step not in chain.operands:
-        return np.array(NEUTRAL.get(step, 1), np.float32)
-    array = constant(chain.operands[step])
-    if step not in _MAY_BE_ONE or array is None or array.size < 2 or array.min() != array.max():
-        return None
-    return np.array(array.flat[0])

@@ -6,7 +6,7 @@ from typing import cast
 from tvm import s_tir, tirx
 
 from bicompile.schedules import microkernels
-from bicompile.schedules.called import call_with, with_steps
+from bicompile.schedules.called import call
 from bicompile.schedules.fused import inlined
 from bicompile.schedules.kernel import Kernel
 from bicompile.schedules.microkernels.spreading import NUMBERS
@@ -22,6 +22,5 @@ def spread_out(function: tirx.PrimFunc, arch: str) -> s_tir.Schedule | Kernel:
     numbers, *line = function.params[:-1]
     form = cast(Form, str(function.attrs[FORM]))
     shape = microkernels.Spread(form, str(numbers.ty.dtype))
-    pointers = [each.access_ptr("rw") for each in (numbers, *(line or [numbers]), result)]
-    body = with_steps(function, [call_with(shape.name, *pointers, tirx.const(steps, "int32"))])
+    body = call(function, shape.name, [numbers, *(line or [numbers]), result, steps])
     return Kernel(body, {shape.name: microkernels.spread(shape)})

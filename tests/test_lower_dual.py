@@ -246,21 +246,26 @@ def test_a_padded_convolution_has_products_of_its_own(device: str, tmp_path: Pat
     assert kinds(check(model, device, tmp_path)) == ["dual_scale", "popcount_conv"]
 
 
-@pytest.mark.parametrize("device", TARGETS)
-def test_a_depthwise_convolution_has_a_scale_for_every_channel(device: str, tmp_path: Path) -> None:
-    model = dual_layer(
+def depthwise(frames: int, steps: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """A layer of five taps over 32 channels."""
+    return dual_layer(
         "BinaryConv1d",
-        (1, 16, 32),
+        (1, frames, 32),
         (5,),
         axes=[1],
         outputs=32,
         group=32,
         greater=(0, 1),
-        steps=AFFINE,
+        steps=steps,
         strides=[1],
         pads=[0, 0],
         dilations=[1],
     )
+
+
+@pytest.mark.parametrize("device", TARGETS)
+def test_a_depthwise_convolution_has_a_scale_for_every_channel(device: str, tmp_path: Path) -> None:
+    model = depthwise(16, AFFINE)
     assert "dual_scale" in kinds(check(model, device, tmp_path))
 
 
@@ -269,18 +274,7 @@ def test_a_depthwise_convolution_has_a_scale_for_every_channel(device: str, tmp_
 def test_a_short_depthwise_layer_takes_equal_multipliers_as_one(
     device: str, multiplier: np.ndarray, tmp_path: Path
 ) -> None:
-    model = dual_layer(
-        "BinaryConv1d",
-        (1, 8, 32),
-        (5,),
-        axes=[1],
-        outputs=32,
-        group=32,
-        steps={**AFFINE, "multiplier": multiplier},
-        strides=[1],
-        pads=[0, 0],
-        dilations=[1],
-    )
+    model = depthwise(8, {**AFFINE, "multiplier": multiplier})
     program = check(model, device, tmp_path)
     assert shapes(program, "dual_depthwise")["multiplier"] == (1,)
 

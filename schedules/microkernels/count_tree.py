@@ -14,6 +14,7 @@ Lanes of 8 bits hold one chunk of a row: after three levels 64 for each vector, 
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 from bicompile.schedules.microkernels.choices import Tree
 from bicompile.schedules.microkernels.instructions import (
@@ -113,15 +114,7 @@ class TreeTile(Tile):
 
     def _last_byte(self, index: int, has_sums: bool) -> None:
         for r, value in enumerate(self._count(index)):
-            for half, suffix, lanes in ((0, "", "8b"), (1, "2", "16b")):
-                into = _sum(r, half)
-                if has_sums:
-                    text = f"uaddw{suffix} {{0}}.8h, {{0}}.8h, {{1}}.{lanes}"
-                    self.program.append(accumulating(text, into, value))
-                else:
-                    text = f"ushll{suffix} {{}}.8h, {{}}.{lanes}, #0"
-                    self.program.append(vector(text, into, value))
-            self._free.append(value)
+            self._widen(value, partial(_sum, r), first=not has_sums)
 
     def _below(self, chunk: Chunk, level: int, group: int) -> list[str]:
         """A node of the tree, in a register for each row; none where nothing is below it."""

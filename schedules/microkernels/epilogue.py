@@ -1,9 +1,9 @@
 """What follows a binary product, in registers: from its sums of 16 bits to float32 results.
 
-A tile ends with the popcounts of two rows. They are two rows of results, or the two
-planes of one row, whose products are added here: a₁ + scale·a₂. Then come a factor for every output
-or one for all, a shift for every output, PReLU as max(a, slope·a), and a residual, each where there
-is one, in this order. A product and the sum after it are one multiply-add, rounded once.
+A tile ends with the popcounts of two rows. They are two rows of results, or the two planes of one
+row, whose products are added here: a₁ + scale·a₂. Then come a factor for every output or one for
+all, a shift for every output, PReLU as max(a, slope·a), and a residual, each where there is one, in
+this order. A product and the sum after it are one multiply-add, rounded once.
 
 Where the residual is the results themselves, nothing is added: the kernel fills them with −0 first,
 and x + −0 is x, bit for bit.

@@ -10,11 +10,13 @@ its sum, and UADDL makes sums of 16 bits of the first two: rows of 2 to 62 bytes
 vector instructions a byte and 16 outputs, what a tree costs. UADDW adds further chunks.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bicompile.schedules.microkernels.instructions import (
-    accumulating,
     add_constant,
     load,
     load_pair,
@@ -95,7 +97,11 @@ class InterleavedTile(Tile):
             return
         for block, values in enumerate(totals):
             for r, value in enumerate(values):
-                self._widen(block, r, value, first=first)
+                sums = partial(_sum, block, r)
+                if self._held:
+                    self._widen_both(value, self._held[block][r], sums)
+                else:
+                    self._widen(value, sums, first=first)
         self._held = []
 
     def _count(self, place: int) -> list[list[str]]:
@@ -129,21 +135,12 @@ class InterleavedTile(Tile):
         self._left -= 1
         return self._weights.pop(0)
 
-    def _widen(self, block: int, row: int, value: str, *, first: bool) -> None:
-        """Set sums of 16 bits to lanes of 8 and those that are held, or add lanes to them."""
-        held = [self._held[block][row]] if self._held else []
+    def _widen_both(self, value: str, held: str, sums: Callable[[int], str]) -> None:
+        """Set both halves' sums of 16 bits to what two vectors of lanes of 8 bits have together."""
         for half, suffix, lanes in ((0, "", "8b"), (1, "2", "16b")):
-            into = _sum(block, row, half)
-            if held:
-                text = f"uaddl{suffix} {{}}.8h, {{}}.{lanes}, {{}}.{lanes}"
-                self.program.append(vector(text, into, value, *held))
-            elif first:
-                text = f"ushll{suffix} {{}}.8h, {{}}.{lanes}, #0"
-                self.program.append(vector(text, into, value))
-            else:
-                text = f"uaddw{suffix} {{0}}.8h, {{0}}.8h, {{1}}.{lanes}"
-                self.program.append(accumulating(text, into, value))
-        self._free += [value, *held]
+            text = f"uaddl{suffix} {{}}.8h, {{}}.{lanes}, {{}}.{lanes}"
+            self.program.append(vector(text, sums(half), value, held))
+        self._free += [value, held]
 
     def results(self) -> None:
         """Those of every 16 outputs."""

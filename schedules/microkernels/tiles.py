@@ -18,6 +18,7 @@ from bicompile.schedules.microkernels.epilogue import REGISTERS as EPILOGUE_REGI
 from bicompile.schedules.microkernels.epilogue import finish
 from bicompile.schedules.microkernels.instructions import (
     Instruction,
+    accumulating,
     add_constant,
     floating,
     offset,
@@ -85,6 +86,17 @@ class Tile(ABC):
     @abstractmethod
     def results(self) -> None:
         """Convert the sums and store every row's results."""
+
+    def _widen(self, value: str, sums: Callable[[int], str], *, first: bool) -> None:
+        """Set both halves' sums of 16 bits to 16 lanes of 8 bits, or add those to them."""
+        for half, suffix, lanes in ((0, "", "8b"), (1, "2", "16b")):
+            if first:
+                text = f"ushll{suffix} {{}}.8h, {{}}.{lanes}, #0"
+                self.program.append(vector(text, sums(half), value))
+            else:
+                text = f"uaddw{suffix} {{0}}.8h, {{0}}.8h, {{1}}.{lanes}"
+                self.program.append(accumulating(text, sums(half), value))
+        self._free.append(value)
 
     def _finish(self, outputs: int, sums: Callable[[int, int], str]) -> None:
         """Convert sums and store the first `outputs` of every row's 16 results.

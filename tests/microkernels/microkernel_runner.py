@@ -11,7 +11,7 @@ from bicompile import toolchain
 from bicompile.artifact import Executable, TensorSpec
 from bicompile.devices.emulator import Emulator
 from bicompile.devices.memory import Placement
-from bicompile.schedules.microkernels import Microkernel
+from bicompile.schedules.microkernels import Choices, Microkernel, Shape, popcount_gemm
 from bicompile.targets import find_target
 
 TARGET = find_target("cortex-a53")
@@ -81,3 +81,37 @@ def run(
         bits = result.workspaces[0, start : start + 4 * m * n]
         found.append(bits.view(case.kernel.result).reshape(m, n))
     return found
+
+
+def check(cases: Sequence[Case], placement: Placement = "end") -> None:
+    """What every kernel computes is what numpy does."""
+    for each, found in zip(cases, run(cases, placement), strict=True):
+        expected = each.kernel.meaning(each.rows, each.weights)
+        np.testing.assert_array_equal(found, expected, each.kernel.name)
+
+
+def random_bits(seed: int, *shape: int) -> np.ndarray:
+    """Bytes of random bits."""
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def product(
+    m: int,
+    n: int,
+    row_bytes: int,
+    kind: int | None = 0,
+    choices: Choices | None = None,
+    *,
+    seed: int = 0,
+    pad: int = 0,
+) -> Case:
+    """Random rows, `pad` bytes apart, against n random rows of weights.
+
+    `kind` is None for int32 popcounts, else what K is more than the bits of a row.
+    """
+    bits = None if kind is None else 8 * row_bytes + kind
+    kernel = popcount_gemm(Shape(m, n, row_bytes, row_bytes + pad, bits, choices=choices))
+    rows, weights = (
+        random_bits(seed + index, side, row_bytes + pad) for index, side in enumerate((m, n))
+    )
+    return Case(kernel, rows, weights)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from microkernel_runner import Case, run
+from microkernel_runner import Case, check, product, run
 
 from bicompile.devices.memory import Placement
 from bicompile.schedules.microkernels import MOST_BYTES, Epilogue, Shape, popcount_gemm
@@ -13,29 +13,9 @@ from bicompile.schedules.microkernels import MOST_BYTES, Epilogue, Shape, popcou
 ODD, EVEN = -1, 0  # bits of the last byte that K leaves out; None: int32 popcounts
 
 
-def random_bits(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def case(
-    m: int, n: int, row_bytes: int, kind: int | None = EVEN, *, seed: int = 0, pad: int = 0
-) -> Case:
-    bits = None if kind is None else 8 * row_bytes + kind
-    kernel = popcount_gemm(Shape(m, n, row_bytes, row_bytes + pad, bits))
-    return Case(
-        kernel, random_bits(seed, m, row_bytes + pad), random_bits(seed + 1, n, row_bytes + pad)
-    )
-
-
-def check(cases: list[Case], placement: Placement = "end") -> None:
-    for each, found in zip(cases, run(cases, placement), strict=True):
-        expected = each.kernel.meaning(each.rows, each.weights)
-        np.testing.assert_array_equal(found, expected, each.kernel.name)
-
-
 ROW_BYTES = st.one_of(st.integers(1, 70), st.integers(120, 240))
 CASES = st.builds(
-    case,
+    product,
     st.integers(1, 5),
     st.integers(1, 50),
     ROW_BYTES,
@@ -53,11 +33,11 @@ def test_any_shape_computes_like_numpy(cases: list[Case]) -> None:
 
 @pytest.mark.parametrize("kind", [None, ODD, EVEN])
 def test_every_rest_of_a_row_counts_like_numpy(kind: int | None) -> None:
-    check([case(3, 16, row_bytes, kind) for row_bytes in range(1, 66)])
+    check([product(3, 16, row_bytes, kind) for row_bytes in range(1, 66)])
 
 
 def test_every_rest_of_outputs_counts_like_numpy() -> None:
-    check([case(3, n, 16, kind) for n in range(1, 34) for kind in (None, EVEN)])
+    check([product(3, n, 16, kind) for n in range(1, 34) for kind in (None, EVEN)])
 
 
 @pytest.mark.parametrize("row_bytes", [1, 2, 8, 15, 16, 30, 31, 32, 62, 63, 64, 128, 496, 497])
@@ -86,7 +66,7 @@ def test_a_row_that_is_too_long_is_refused() -> None:
 
 
 def test_bytes_after_the_row_are_not_counted() -> None:
-    each = case(4, 16, 50, pad=14)
+    each = product(4, 16, 50, pad=14)
     other = Case(each.kernel, each.rows.copy(), each.weights)
     other.rows[:, 50:] ^= 255
     np.testing.assert_array_equal(*run([each, other]))
@@ -101,7 +81,7 @@ def test_bytes_after_the_row_are_not_counted() -> None:
 def test_a_kernel_touches_nothing_outside_its_buffers(
     m: int, n: int, row_bytes: int, placement: Placement, last: str
 ) -> None:
-    each = case(m, n, row_bytes)
+    each = product(m, n, row_bytes)
     (found,) = run([each], placement, last=last)
     np.testing.assert_array_equal(found, each.kernel.meaning(each.rows, each.weights))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from microkernel_runner import Case, run
+from microkernel_runner import Case, check, product, random_bits, run
 from test_window import window
 
 from bicompile.devices.memory import Placement
@@ -24,33 +24,6 @@ KINDS = [None, -1, 0]  # int32 counts, odd and even K
 LANE_BYTES = 31
 
 
-def random_bits(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def case(
-    m: int,
-    n: int,
-    row_bytes: int,
-    kind: int | None = 0,
-    choices: Interleaved = WIDE,
-    *,
-    seed: int = 0,
-    pad: int = 0,
-) -> Case:
-    bits = None if kind is None else 8 * row_bytes + kind
-    kernel = popcount_gemm(Shape(m, n, row_bytes, row_bytes + pad, bits, choices=choices))
-    return Case(
-        kernel, random_bits(seed, m, row_bytes + pad), random_bits(seed + 1, n, row_bytes + pad)
-    )
-
-
-def check(cases: list[Case], placement: Placement = "end") -> None:
-    for each, found in zip(cases, run(cases, placement), strict=True):
-        expected = each.kernel.meaning(each.rows, each.weights)
-        np.testing.assert_array_equal(found, expected, each.kernel.name)
-
-
 CHOICES = st.builds(
     Interleaved,
     st.sampled_from([16, 32]),
@@ -59,7 +32,7 @@ CHOICES = st.builds(
     st.integers(0, 63),
 )
 CASES = st.builds(
-    case,
+    product,
     st.integers(1, 5),
     st.integers(1, 70),
     st.one_of(st.integers(1, 70), st.integers(120, 240)),
@@ -78,12 +51,12 @@ def test_any_shape_computes_like_numpy(cases: list[Case]) -> None:
 
 @pytest.mark.parametrize("choices", [WIDE, NARROW])
 def test_every_length_of_a_row_counts_like_numpy(choices: Interleaved) -> None:
-    check([case(3, 33, row_bytes, 0, choices) for row_bytes in range(1, 96)])
+    check([product(3, 33, row_bytes, 0, choices) for row_bytes in range(1, 96)])
 
 
 @pytest.mark.parametrize("choices", [WIDE, NARROW])
 def test_every_rest_of_outputs_counts_like_numpy(choices: Interleaved) -> None:
-    check([case(3, n, 16, kind, choices) for n in range(1, 66) for kind in (None, 0)])
+    check([product(3, n, 16, kind, choices) for n in range(1, 66) for kind in (None, 0)])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +66,7 @@ def test_every_rest_of_outputs_counts_like_numpy(choices: Interleaved) -> None:
 def test_no_lane_overflows_when_all_bits_differ(row_bytes: int, kind: int | None) -> None:
     cases = []
     for choices in (WIDE, NARROW):
-        each = case(3, 33, row_bytes, kind, choices)
+        each = product(3, 33, row_bytes, kind, choices)
         each.rows[:] = [[255], [0], [255]]
         each.rows[2, -1] = 127
         each.weights[:] = 0
@@ -103,7 +76,7 @@ def test_no_lane_overflows_when_all_bits_differ(row_bytes: int, kind: int | None
 
 
 def test_the_longest_row_counts_exactly() -> None:
-    cases = [case(1, 2, MOST_BYTES, None), case(1, 2, MOST_BYTES, 0)]
+    cases = [product(1, 2, MOST_BYTES, None, WIDE), product(1, 2, MOST_BYTES, 0, WIDE)]
     for each in cases:
         each.rows[:] = 255
         each.weights[:] = [[0], [255]]
@@ -111,7 +84,7 @@ def test_the_longest_row_counts_exactly() -> None:
 
 
 def test_bytes_after_the_row_are_not_counted() -> None:
-    each = case(4, 16, 50, pad=14)
+    each = product(4, 16, 50, 0, WIDE, pad=14)
     other = Case(each.kernel, each.rows.copy(), each.weights)
     other.rows[:, 50:] ^= 255
     np.testing.assert_array_equal(*run([each, other]))
@@ -126,7 +99,7 @@ def test_bytes_after_the_row_are_not_counted() -> None:
 def test_a_kernel_touches_nothing_outside_its_buffers(
     m: int, n: int, row_bytes: int, placement: Placement, last: str
 ) -> None:
-    each = case(m, n, row_bytes)
+    each = product(m, n, row_bytes, 0, WIDE)
     (found,) = run([each], placement, last=last)
     np.testing.assert_array_equal(found, each.kernel.meaning(each.rows, each.weights))
 
@@ -170,7 +143,7 @@ def test_rows_of_two_chunks_cost_three_vector_instructions_a_byte() -> None:
 
 def test_the_stack_holds_nothing_but_the_callers_registers() -> None:
     for n, row_bytes in ((256, 16), (32, 50), (48, 128), (20, 512)):
-        each = case(3, n, row_bytes, -1)
+        each = product(3, n, row_bytes, -1, WIDE)
         code = [line for line in each.kernel.assembly.splitlines() if re.search(r"\bsp\b", line)]
         assert len(code) == 8
         assert all(re.match(r"\t[ls][dt]p d\d+, d\d+, \[sp", line) for line in code)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from microkernel_runner import Case, run
+from microkernel_runner import Case, check, run
 
 from bicompile.devices.memory import Placement
 from bicompile.schedules.microkernels import Shape, Window, popcount_gemm
@@ -52,12 +52,6 @@ def case(seen: Window, outputs: int, bits: int | None = None, *, seed: int = 0) 
     generator = np.random.default_rng(seed)
     image = generator.integers(0, 256, seen.plane, np.uint8)
     return Case(kernel, image, generator.integers(0, 256, (outputs, row_bytes), np.uint8))
-
-
-def check(cases: list[Case], placement: Placement = "end") -> None:
-    for each, found in zip(cases, run(cases, placement), strict=True):
-        expected = each.kernel.meaning(each.rows, each.weights)
-        np.testing.assert_array_equal(found, expected, each.kernel.name)
 
 
 SIDE = st.integers(1, 3)

@@ -100,18 +100,3 @@ def test_a_step_that_comes_too_late_stays_behind_the_op() -> None:
 def test_what_is_read_inside_the_chain_ends_it() -> None:
     after = finished(binary(chain(["Mul", "Add"], read_inside=True)))
     assert elementwise_left(after) == ["Add"]
-
-
-def test_a_multiplier_and_a_slope_of_equal_numbers_become_one() -> None:
-    model = chain(["Mul", "Add", "PRelu"])
-    for index in (0, 1, 2):
-        (tensor,) = (t for t in model.graph.initializer if t.name == f"c{index}")
-        tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(N, 0.3, np.float32), tensor.name))
-    before = binary(model)
-    after = finished(before)
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in after.graph.initializer}
-    (node,) = (node for node in after.graph.node if node.op_type == "Epilogue")
-    _, _, multiplier, shift, slope, _ = (shapes.get(name) for name in node.input)
-    assert (multiplier, shift, slope) == ((), (N,), ())
-    x = floats(7, *X)
-    np.testing.assert_array_equal(run(after, x), run(before, x))
