@@ -71,6 +71,7 @@ class _BinaryConv1d(BinaryLayer):
             int(attributes["group"]),
             (1, *attributes["strides"]),
             (0, left, 0, right),
+            int(attributes["border"]),
             (1, *attributes["dilations"]),
         )
         return layer, (batch, layer.output[1], len(weights))
@@ -89,6 +90,7 @@ class _BinaryConv2d(BinaryLayer):
             int(attributes["group"]),
             attributes["strides"],
             attributes["pads"],
+            int(attributes["border"]),
             attributes["dilations"],
         )
         return layer, (batch, *layer.output, len(weights))

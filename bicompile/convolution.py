@@ -79,6 +79,7 @@ class Convolution:
         image: (N, H, W, bytes of a pixel), all groups together.
         weights: (O, kh, kw, bytes of a pixel of one group).
         channels: those of one group.
+        border: what `pads` add, 0 or the +1 or −1 of a bit.
     """
 
     image: tuple[int, int, int, int]
@@ -87,6 +88,7 @@ class Convolution:
     group: int = 1
     strides: Sequence[int] = (1, 1)
     pads: Sequence[int] = (0, 0, 0, 0)
+    border: int = 0
     dilations: Sequence[int] = (1, 1)
 
     @property
@@ -114,18 +116,21 @@ class Convolution:
         return self.image[0] * prod(self.output)
 
     def products(self) -> np.ndarray:
-        """What b·w is where no bit differs: () int32, or (1, H', W', O) with padding.
+        """What b·w is where no bit differs: () int32, or (1, H', W', O) with a border.
 
-        A padded tap is clear bits in the row: it counts the set bits of the weights there.
+        A tap outside is clear bits in the row, each counted as −1: for another border its weights
+        are added once or twice.
         """
-        inside = self._taps_inside()
+        products = np.asarray(prod(self.kernel) * self.channels, np.int32)
+        outside = (self.border + 1) * self._outside_sums()
+        return products + outside if outside.any() else products
+
+    def _outside_sums(self) -> np.ndarray:
+        """The sum of the weights that lie outside the image: (1, H', W', O) int32."""
         signs = unpack_bits(self.weights, self.channels)
         signs = signs.reshape(len(signs), prod(self.kernel), self.channels)
-        outside_sum = (~inside).astype(np.int32) @ signs.sum(axis=2, dtype=np.int32).T
-        products = np.asarray(prod(self.kernel) * self.channels, np.int32)
-        if outside_sum.any():
-            products = products + outside_sum.reshape(1, *self.output, len(signs))
-        return products
+        sums = (~self._taps_inside()).astype(np.int32) @ signs.sum(axis=2, dtype=np.int32).T
+        return sums.reshape(1, *self.output, len(signs))
 
     def _taps_inside(self) -> np.ndarray:
         """Whether a tap lies inside the image: (H'·W', kh·kw) bool."""
@@ -231,7 +236,11 @@ class Convolution:
     def dot(self, builder: Any, bits: Any, shape: tuple[int, ...], name: str) -> Any:
         """b·w as int32 of `shape`, which is (N, H', W', O) or has the same elements."""
         if self.channels == 1 and self.group > 1:
-            return reshape(builder, self._depthwise(builder, bits, name), shape)
+            result = self._depthwise(builder, bits, name)
+            outside = self.border * self._outside_sums()  # the nest leaves them out
+            if outside.any():
+                result = builder.emit(relax.op.add(result, relax.const(outside)))
+            return reshape(builder, result, shape)
         popcounts = self.popcounts(builder, bits, name)
         products = self.products()
         whole = (self.image[0], *self.output, len(self.weights)) if products.ndim else shape

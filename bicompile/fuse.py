@@ -164,7 +164,7 @@ class _Graph(Nodes):
         return int(pads[1]), int(pads[4])
 
 
-_DEPTHWISE = {"channels": 1, "strides": [1], "pads": [0, 0], "dilations": [1]}
+_DEPTHWISE = {"channels": 1, "strides": [1], "pads": [0, 0], "border": 0, "dilations": [1]}
 
 _MOST_FRAMES = 8
 """A longer depthwise layer is computed step by step: its frames do not fit the registers."""

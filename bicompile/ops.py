@@ -95,6 +95,7 @@ def BinaryConv1d(  # noqa: N802
     group: int,
     strides: Sequence[int],
     pads: Sequence[int],
+    border: int,
     dilations: Sequence[int],
 ) -> INT32[...]:
     """Convolve: (N, L, G·ceil(C / 8)) bits, (O, k, ceil(C / 8)) bits → (N, L', O) int32.
@@ -103,9 +104,9 @@ def BinaryConv1d(  # noqa: N802
     """
     activation = op.Transpose(Unpack(bits, channels=channels, group=group), perm=[0, 2, 1])
     kernel = op.Transpose(Unpack(weights, channels=channels, group=1), perm=[0, 2, 1])
-    product = op.Conv(
-        activation, kernel, group=group, strides=strides, pads=pads, dilations=dilations
-    )
+    amounts = op.Constant(value_ints=pads)
+    padded = op.Pad(activation, amounts, op.Cast(border, to=_FLOAT), [2])
+    product = op.Conv(padded, kernel, group=group, strides=strides, dilations=dilations)
     return op.Cast(op.Transpose(product, perm=[0, 2, 1]), to=_INT32)
 
 
@@ -117,20 +118,21 @@ def BinaryConv2d(  # noqa: N802
     group: int,
     strides: Sequence[int],
     pads: Sequence[int],
+    border: int,
     dilations: Sequence[int],
 ) -> INT32[...]:
     """Convolve: (N, H, W, G·ceil(C / 8)) bits, (O, kh, kw, ceil(C / 8)) → (N, H', W', O) int32.
 
     C = `channels` is what a sum takes in at one position, all channels of one of the G = `group`
     groups; outputs are divided among the groups in order, and with C = 1 it is depthwise. The
-    padding of `pads` (top, left, bottom, right) is zero, neither +1 nor −1, so a result at a border
-    sums over fewer than kh·kw·C products. Exact while kh·kw·C < 2^24.
+    padding of `pads` (top, left, bottom, right) is `border`: +1, −1, or 0, which is neither, so
+    that a result at a border sums over fewer than kh·kw·C products. Exact while kh·kw·C < 2^24.
     """
     activation = op.Transpose(Unpack(bits, channels=channels, group=group), perm=[0, 3, 1, 2])
     kernel = op.Transpose(Unpack(weights, channels=channels, group=1), perm=[0, 3, 1, 2])
-    product = op.Conv(
-        activation, kernel, group=group, strides=strides, pads=pads, dilations=dilations
-    )
+    amounts = op.Constant(value_ints=pads)
+    padded = op.Pad(activation, amounts, op.Cast(border, to=_FLOAT), [2, 3])
+    product = op.Conv(padded, kernel, group=group, strides=strides, dilations=dilations)
     return op.Cast(op.Transpose(product, perm=[0, 2, 3, 1]), to=_INT32)
 
 

@@ -16,11 +16,13 @@ where they are constant along it, so the conditions are, in the order checked:
 A layer that fails one stays as it is, and its node says which under `bicompile.decision`.
 
 Zero padding of a convolution, its own or a Pad before it, adds nothing to any term: the binary ops
-sum over what is inside, and c·σw is computed per output position. A threshold that is not one
+sum over what is inside, and c·σw is computed per output position. A Pad of one ±f·sign with +f or
+−f becomes padding with the bit of that sign. A threshold that is not one
 number per channel, or makes its tensor larger, is subtracted first: x ≥ θ exactly where x − θ ≥ 0,
 since the difference of two different floats is never rounded to zero.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,10 +49,10 @@ from bicompile.passes.graph import (
     constant,
     names_in,
     produced_by,
-    replace,
     shape_of,
 )
-from bicompile.passes.layer import LAYERS, Layer, read_layer, weights_of
+from bicompile.passes.graph import replace as replace_node
+from bicompile.passes.layer import LAYERS, Layer, constant_padding, read_layer, weights_of
 
 
 def binary_layers(model: ir.Model) -> None:
@@ -64,14 +66,14 @@ def binary_layers(model: ir.Model) -> None:
             weights = read_binary_weights(weights_of(node))
             kind = LOOKS_BINARY
             layer = read_layer(node, weights)
-            activation = read_binary_sum(layer.x)
+            layer, activation = _with_border(layer, read_binary_sum(layer.x))
             _check_scales(layer, activation)
         except WeightsVaryError as found:
             node.metadata_props[DECISION] = f"{kind}: {_why_weights(node, found)}"
         except NotBinaryError as reason:
             node.metadata_props[DECISION] = f"{kind}: {reason}"
         else:
-            replace(node, _Rewrite(layer, Builder(node, names)).output(activation))
+            replace_node(node, _Rewrite(layer, Builder(node, names)).output(activation))
 
 
 def _why_weights(node: ir.Node, found: WeightsVaryError) -> str:
@@ -86,6 +88,25 @@ def _why_weights(node: ir.Node, found: WeightsVaryError) -> str:
             f"{found.distinct} distinct values per output; a popcount cannot factor it"
         )
     return str(found)
+
+
+def _with_border(layer: Layer, activation: BinarySum) -> tuple[Layer, BinarySum]:
+    """The layer without the Pad before it, where that puts bits around bits."""
+    padding = constant_padding(layer.x)
+    if padding is None or layer.window is None or any(layer.window.pads):
+        return layer, activation
+    try:
+        inside = read_binary_sum(padding.x)
+    except NotBinaryError:
+        return layer, activation
+    term = inside.terms[0]
+    if len(inside.terms) > 1 or inside.constants or term.scale is not None:
+        return layer, activation
+    if abs(padding.value) != abs(term.factor):
+        return layer, activation
+    border = 1 if padding.value == term.factor else -1
+    window = replace(layer.window, pads=padding.pads, border=border)
+    return replace(layer, x=padding.x, window=window), inside
 
 
 def _check_scales(layer: Layer, activation: BinarySum) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bicompile.passes.binary_sum import NotBinaryError
 from bicompile.passes.binary_weights import BinaryWeights
-from bicompile.passes.graph import constant, ints, produced_by, shape_of
+from bicompile.passes.graph import constant, ints, produced_by, scalar, shape_of
 
 LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
@@ -18,12 +18,16 @@ Axes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Window:
-    """What a convolution sees; one number an axis, `pads` first all begins, then all ends."""
+    """What a convolution sees; one number an axis, `pads` first all begins, then all ends.
+
+    What lies outside its input is `border`: 0, or the +1 or −1 that bits stand for.
+    """
 
     strides: Axes
     pads: Axes
     dilations: Axes
     group: int
+    border: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,8 +183,8 @@ def _convolution(node: ir.Node, weights: BinaryWeights) -> Layer:
     if min(pads, default=0) < 0:
         raise NotBinaryError("its padding is negative")
     # Zeros around a sum of signs are no bits, but the convolution's own padding is the same.
-    while (padded := _zero_padding(x)) is not None:
-        x, more = padded
+    while (padded := constant_padding(x)) is not None and padded.value == 0:
+        x, more = padded.x, padded.pads
         pads = tuple(a + b for a, b in zip(pads, more, strict=True))
     window: Window | None = Window(strides, pads, dilations, 1 if group is None else group.as_int())
     unmoved = Window((1,) * spatial, (0,) * 2 * spatial, dilations, 1)
@@ -215,13 +219,22 @@ def _pads(node: ir.Node, kernel: Axes, strides: Axes, dilations: Axes) -> Axes:
     return (*begins, *ends)
 
 
-def _zero_padding(x: ir.Value) -> tuple[ir.Value, Axes] | None:
-    """What a Pad with zeros around the positions takes, and its amounts: all begins, all ends."""
+@dataclass(frozen=True)
+class Padding:
+    """A Pad of `x` around the positions with one number; `pads` first all begins, then all ends."""
+
+    x: ir.Value
+    value: float
+    pads: Axes
+
+
+def constant_padding(x: ir.Value) -> Padding | None:
+    """Read the Pad that gives x; None where it is none of that kind."""
     node = produced_by(x, "Pad")
     if node is None or node.inputs[0] is None:
         return None
     mode = node.attributes.get("mode")
-    value = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1)
+    value = scalar(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else 0.0
     pads = constant(node.inputs[1])
     if (mode is not None and mode.as_string() != "constant") or pads is None or value is None:
         return None
@@ -229,13 +242,13 @@ def _zero_padding(x: ir.Value) -> tuple[ir.Value, Axes] | None:
     axes: np.ndarray | None = np.arange(rank)
     if len(node.inputs) > 3 and node.inputs[3] is not None:
         axes = constant(node.inputs[3])
-    if axes is None or value.any():
+    if axes is None:
         return None
     begins, ends = np.zeros(rank, np.int64), np.zeros(rank, np.int64)
     begins[axes], ends[axes] = np.split(pads, 2)
     if begins[:2].any() or ends[:2].any() or min(*begins, *ends) < 0:
         return None
-    return node.inputs[0], (*begins[2:].tolist(), *ends[2:].tolist())
+    return Padding(node.inputs[0], value, (*begins[2:].tolist(), *ends[2:].tolist()))
 
 
 def _bias(node: ir.Node) -> NDArray[np.float64] | None:

@@ -200,6 +200,12 @@ class _Graph:
         rank = len(shape) - 2
         if rank <= 0:
             return self.linear(name, activation, shape, must)
+        if self.sometimes():  # a border of bits, or of something else
+            around = self.constant(f"{name}_around", np.array([0, 0, *[1] * rank] * 2))
+            activation = self.add(
+                "Pad", [activation, around, self.draw(st.sampled_from(["one", "minus"]))]
+            )
+            shape, must = (*shape[:2], *(size + 2 for size in shape[2:])), None
         kernel, strides, dilations, pads = [], [], [], []
         output = []
         for size in shape[2:]:

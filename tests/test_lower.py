@@ -95,6 +95,7 @@ def conv_model(
     group: int = 1,
     strides: tuple[int, ...] = (1, 1),
     pads: tuple[int, ...] = (0, 0, 0, 0),
+    border: int = 0,
     dilations: tuple[int, ...] = (1, 1),
     greater: int = 1,
 ) -> onnx.ModelProto:
@@ -106,6 +107,7 @@ def conv_model(
         group=group,
         strides=strides,
         pads=pads,
+        border=border,
         dilations=dilations,
         greater=greater,
     )
@@ -129,6 +131,10 @@ def conv_model(
         conv_model((12, 11, 2), (12, 11), 2, group=2),
         conv_model((11, 9), (3,), 5, strides=(2,), pads=(2, 1), dilations=(2,)),
         conv_model((12, 32), (5,), 32, group=32, strides=(1,), pads=(0, 0), dilations=(1,)),
+        conv_model((8, 8, 16), (5, 5), 32, strides=(2, 2), pads=(2, 2, 2, 2), border=-1),
+        conv_model((6, 5, 20), (3, 3), 7, pads=(1, 0, 2, 3), border=1),
+        conv_model((7, 6, 16), (3, 2), 16, batch=2, group=16, pads=(1, 0, 2, 1), border=-1),
+        conv_model((12, 5), (5,), 5, group=5, strides=(1,), pads=(2, 2), border=1, dilations=(1,)),
     ],
     ids=[
         "padded on all sides",
@@ -146,6 +152,10 @@ def conv_model(
         "depthwise with more taps than a byte counts",
         "over one axis",
         "depthwise over one axis",
+        "a border of -1",
+        "a border of +1",
+        "depthwise with a border of -1",
+        "depthwise with a border of +1",
     ],
 )
 def test_a_binary_convolution_gives_what_onnxruntime_gives(
@@ -181,6 +191,7 @@ def convolutions(draw: st.DrawFn) -> onnx.ModelProto:
         group=group,
         strides=each(1, 3),
         pads=pads,
+        border=draw(st.integers(-1, 1)),
         dilations=dilations,
         greater=draw(st.integers(0, 1)),
     )

@@ -225,6 +225,7 @@ def test_shifts_that_are_the_same_at_every_position_are_one_for_an_output(
         steps={"shift": np.ascontiguousarray(shift)},
         strides=[2, 2],
         pads=[1, 1, 1, 1],
+        border=0,
         dilations=[1, 1],
     )
     assert shapes(check(model, device, tmp_path), "popcount_conv")["shift"] == (1, 8)
@@ -241,6 +242,7 @@ def test_a_padded_convolution_has_products_of_its_own(device: str, tmp_path: Pat
         steps={"shift": halves(7, 1, 4, 4, 8), "multiplier": halves(8, 8)},
         strides=[2, 2],
         pads=[1, 1, 1, 1],
+        border=0,
         dilations=[1, 1],
     )
     assert kinds(check(model, device, tmp_path)) == ["dual_scale", "popcount_conv"]
@@ -259,6 +261,7 @@ def depthwise(frames: int, steps: dict[str, np.ndarray]) -> onnx.ModelProto:
         steps=steps,
         strides=[1],
         pads=[0, 0],
+        border=0,
         dilations=[1],
     )
 
@@ -301,6 +304,7 @@ def test_a_mean_of_a_depthwise_layer_may_be_over_some_positions(
         group=6,
         strides=[1, 1],
         pads=[0, 0, 0, 0],
+        border=0,
         dilations=[1, 1],
     )
     check(model, "emulator", tmp_path, products=9)

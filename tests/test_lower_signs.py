@@ -113,6 +113,7 @@ LAYERS = {
     "conv1d": ("BinaryConv1d", (1, 9, 16), (3,), 17, {"pads": [1, 1]}),
     "conv2d": ("BinaryConv2d", (1, 6, 5, 16), (3, 3), 32, {}),
     "padded": ("BinaryConv2d", (1, 5, 5, 8), (3, 3), 16, {"pads": [1, 1, 1, 1]}),
+    "bordered": ("BinaryConv2d", (1, 5, 5, 8), (3, 3), 16, {"pads": [1] * 4, "border": -1}),
     "pixels of no whole bytes": ("BinaryConv2d", (1, 5, 6, 5), (2, 3), 9, {"pads": [0, 1, 1, 0]}),
     "a batch": ("BinaryConv2d", (3, 4, 4, 8), (3, 3), 16, {"pads": [1, 1, 1, 1]}),
     "strides": ("BinaryConv2d", (1, 7, 7, 24), (3, 3), 16, {"strides": [2, 2]}),
@@ -129,6 +130,7 @@ def test_a_layer_and_its_signs_give_what_onnxruntime_gives(
     op, x, kernel, outputs, more = LAYERS[name]
     axes = len(kernel)
     given = {"strides": [1] * axes, "pads": [0] * 2 * axes, "dilations": [1] * axes, "group": 1}
+    given["border"] = 0
     program = check(
         two_layers(op, x, kernel, outputs, 0, **({**given, **more} if axes else {})),
         device,

@@ -87,9 +87,10 @@ def convolution(
     strides: Sequence[int],
     pads: Sequence[int],
     dilations: Sequence[int],
-    group: int = 1,
+    border: int,
+    group: int,
 ) -> np.ndarray:
-    """(H, W, G·C) with (O, kh, kw, C): one product at a time, nothing outside the image."""
+    """(H, W, G·C) with (O, kh, kw, C): one product at a time, `border` outside the image."""
     height, width, _ = image.shape
     outputs, kh, kw, _ = kernel.shape
     images = np.repeat(image.reshape(height, width, group, -1), outputs // group, axis=2)
@@ -99,9 +100,9 @@ def convolution(
     for row, column, i, j in np.ndindex(rows, columns, kh, kw):
         y = row * strides[0] + i * dilations[0] - pads[0]
         x = column * strides[1] + j * dilations[1] - pads[1]
-        if 0 <= y < height and 0 <= x < width:
-            products = kernel[:, i, j].astype(np.int32) * images[y, x]
-            result[row, column] += products.sum(axis=-1)
+        is_inside = 0 <= y < height and 0 <= x < width
+        products = kernel[:, i, j].astype(np.int32) * (images[y, x] if is_inside else border)
+        result[row, column] += products.sum(axis=-1)
     return result
 
 
@@ -202,9 +203,10 @@ class Case:
     w: np.ndarray
     group: int
     window: dict[str, list[int]]
+    border: int = 0
 
     def check(self) -> None:
-        """The op gives the exact sums over what is inside."""
+        """The op gives the exact sums."""
         spatial = self.a.ndim - 2
         product = run(
             f"BinaryConv{spatial}d",
@@ -213,6 +215,7 @@ class Case:
             dtype=TensorProto.INT32,
             channels=self.w.shape[-1],
             group=self.group,
+            border=self.border,
             **self.window,
         )
         flat = {name: [*numbers] for name, numbers in self.window.items()}
@@ -225,7 +228,7 @@ class Case:
                 "pads": [0, left, 0, right],
                 "dilations": [1, *flat["dilations"]],
             }
-        expected = convolution(image, kernel, **flat, group=self.group)
+        expected = convolution(image, kernel, **flat, border=self.border, group=self.group)
         np.testing.assert_array_equal(product.reshape(expected.shape), expected, strict=True)
 
 
@@ -242,12 +245,12 @@ def cases(draw: st.DrawFn) -> Case:
     window = {"strides": each(1, 3), "pads": each(0, 3, 2 * spatial), "dilations": dilations}
     seed = draw(SEEDS)
     a, w = signs(seed, 1, *size, group * channels), signs(seed + 1, outputs, *kernel, channels)
-    return Case(a, w, group, window)
+    return Case(a, w, group, window, draw(st.integers(-1, 1)))
 
 
 @settings(max_examples=40)
 @given(case=cases())
-def test_a_binary_convolution_sums_only_what_is_inside(case: Case) -> None:
+def test_a_binary_convolution_sums_what_is_inside_and_its_border(case: Case) -> None:
     case.check()
 
 
@@ -258,7 +261,7 @@ def test_with_a_channel_a_group_it_is_a_depthwise_convolution(outputs: int) -> N
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_padding_is_neither_plus_nor_minus_one(sign: int) -> None:
+def test_a_border_of_zero_is_neither_plus_nor_minus_one(sign: int) -> None:
     ones = np.full((1, 3, 3, 5), sign)
     product = run(
         "BinaryConv2d",
@@ -269,6 +272,7 @@ def test_padding_is_neither_plus_nor_minus_one(sign: int) -> None:
         group=1,
         strides=[1, 1],
         pads=[1, 1, 1, 1],
+        border=0,
         dilations=[1, 1],
     )
     inside = np.array([[4, 6, 4], [6, 9, 6], [4, 6, 4]])
@@ -292,6 +296,7 @@ def test_the_reference_evaluator_agrees_with_onnxruntime() -> None:
     bits = threshold(x, theta, greater=False)
     weights = pack_bits(signs(1, 3, 3, 3, 11))
     window = {"group": 1, "strides": [2, 1], "pads": [1, 0, 1, 2], "dilations": [1, 2]}
+    window["border"] = -1
     cases = [
         ("Threshold", (x, theta), TensorProto.UINT8, {"greater": 0, "group": 1}),
         ("Unpack", (bits,), TensorProto.FLOAT, {"channels": 11, "group": 1}),
