@@ -1,6 +1,7 @@
 """The shape of a network, as plain numbers that a checkpoint can carry."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 Activation = Literal["dual", "learned-scale", "single"]
@@ -44,6 +45,9 @@ class NetworkConfig:
     activation: Activation = "dual"
     """Of a binary layer's input: two bits with a computed scale, two bits with a scale that is
     learned for each layer, or one bit."""
+    one_bit: tuple[str, ...] = ()
+    """Binary layers whose input is one bit whatever `activation` is: their names, as in
+    `blocks.7.expand`, with the wildcards of `fnmatch`."""
     binarizer: Binarizer = "learned"
     """Whether thresholds and alphas are learned, or stay 0 and 1, which leaves the sign of x."""
     numbers: Numbers = "channel"
@@ -72,6 +76,23 @@ class NetworkConfig:
         if self.numbers not in get_args(Numbers):
             raise ValueError(f"numbers must be one of {get_args(Numbers)}, got {self}")
 
+        for pattern in self.one_bit:
+            if not any(fnmatchcase(name, pattern) for name in self.binary_layers):
+                raise ValueError(f"one_bit names no binary layer with {pattern!r}, got {self}")
+
+    @property
+    def binary_layers(self) -> tuple[str, ...]:
+        """Names of the layers that are binary in a student of all blocks, in order."""
+        kinds = ("memory", "expand", "project")
+        inside = [f"blocks.{index}.{kind}" for index in range(self.blocks) for kind in kinds]
+        return ("front.conv2", "linear", *inside)
+
+    def of(self, layer: str) -> "NetworkConfig":
+        """Return the configuration that a layer is made from: its own `activation` at its place."""
+        if any(fnmatchcase(layer, pattern) for pattern in self.one_bit):
+            return replace(self, activation="single")
+        return self
+
     @property
     def steps(self) -> int:
         """Frames that reach the blocks: the two front convolutions halve them twice."""
@@ -93,6 +114,7 @@ class NetworkConfig:
         Raises KeyError, TypeError or ValueError for anything else.
         """
         values = dict(values)
-        for name in ("widths", "labels"):
-            values[name] = tuple(values[name])
+        for name in ("widths", "labels", "one_bit"):
+            if name in values:
+                values[name] = tuple(values[name])
         return cls(**values)

@@ -171,7 +171,8 @@ class Memory(Layer):
 class Convolution(Layer):
     """5x5 convolution, stride 2, (N, inputs, H, W) → (N, outputs, H/2, W/2); a scale per sample.
 
-    Zeros are padded after binarization: at the border they are neither +1 nor -1.
+    Zeros are padded behind a dual-scale binarization, and are neither +1 nor -1; behind one to a
+    single bit, which cannot say zero, it is -1.
     """
 
     def __init__(self, inputs: int, outputs: int, config: NetworkConfig) -> None:
@@ -179,7 +180,11 @@ class Convolution(Layer):
         super().__init__(
             (outputs, inputs, 5, 5), config, channels=inputs, trailing=2, scale_axes=(1, 2, 3)
         )
+        self.border_is_bits = config.binary and config.activation == "single"
 
     def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Convolve."""
+        if self.border_is_bits:
+            x = functional.pad(x, [2] * 4, value=-1.0)
+            return functional.conv2d(x, weight, bias, stride=2)
         return functional.conv2d(x, weight, bias, stride=2, padding=2)

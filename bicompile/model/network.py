@@ -42,7 +42,7 @@ class Front(nn.Module):
         self.conv1 = nn.Conv2d(1, channels, 5, stride=2, padding=2)
         self.norm1 = Norm(channels)
         self.act1 = OneSlope()
-        self.conv2 = Convolution(channels, 2 * channels, config)
+        self.conv2 = Convolution(channels, 2 * channels, config.of("front.conv2"))
         self.norm2 = _norm_of(config, 2 * channels)
         self.act2 = OneSlope()
 
@@ -60,17 +60,17 @@ class Block(nn.Module):
     all else is shared between widths.
     """
 
-    def __init__(self, config: NetworkConfig, widths: tuple[int, ...]) -> None:
+    def __init__(self, config: NetworkConfig, index: int, widths: tuple[int, ...]) -> None:
         """`widths` are those that run this block."""
         super().__init__()
-        memory, hidden = config.memory, config.hidden
-        self.memory = Memory(memory, config)
+        memory, hidden, name = config.memory, config.hidden, f"blocks.{index}"
+        self.memory = Memory(memory, config.of(f"{name}.memory"))
         self.memory_norm = _norm_of(config, memory, widths)
         self.memory_act = OneSlope()
-        self.expand = Pointwise(memory, hidden, config)
+        self.expand = Pointwise(memory, hidden, config.of(f"{name}.expand"))
         self.expand_norm = _norm_of(config, hidden, widths)
         self.expand_act = OneSlope()
-        self.project = Pointwise(hidden, memory, config)
+        self.project = Pointwise(hidden, memory, config.of(f"{name}.project"))
         norms = {str(width): _norm_of(config, memory) for width in widths}
         self.project_norm = nn.ModuleDict(norms)
         self.project_act = nn.ModuleDict({str(width): OneSlope() for width in widths})
@@ -103,10 +103,10 @@ class BiFSMNv2(nn.Module):
         }
         self.front = Front(config)
         inputs = 2 * config.front * config.mels // 4
-        self.linear = Linear(inputs, config.memory, config)
+        self.linear = Linear(inputs, config.memory, config.of("linear"))
         self.linear_act = OneSlope()
         self.blocks = nn.ModuleDict(
-            {str(index): Block(config, widths) for index, widths in runs.items() if widths}
+            {str(index): Block(config, index, widths) for index, widths in runs.items() if widths}
         )
         self.classifier = nn.Linear(config.memory * config.steps, len(config.labels))
 
@@ -168,6 +168,16 @@ class BiFSMNv2(nn.Module):
         narrow.load_state_dict({name: state[name] for name in narrow.state_dict()})
         narrow.train(self.training)
         return narrow.freeze() if self.frozen else narrow
+
+    def narrowed(self, one_bit: tuple[str, ...]) -> "BiFSMNv2":
+        """Return a copy, in eval mode, whose layers named by `one_bit` see one bit.
+
+        See `NetworkConfig.one_bit`. The first sign of what had two stays as it is.
+        """
+        narrow = BiFSMNv2(replace(self.config, one_bit=one_bit))
+        state = self.state_dict()
+        narrow.load_state_dict({name: state[name] for name in narrow.state_dict()})
+        return narrow.to(next(iter(state.values())).device).eval()
 
 
 def start_from(student: BiFSMNv2, teacher: BiFSMNv2) -> None:

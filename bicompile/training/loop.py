@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bicompile.model.network import BiFSMNv2
@@ -79,9 +80,12 @@ def _train_all(
         phases.STUDENT, lambda: phases.student_phase(plan, teacher, clips, ranks.device)
     )
     students = {phases.STUDENT: student}
-    if plan.settling is not None:
-        students[phases.SETTLED] = trained(
-            phases.SETTLED, lambda: phases.settled_phase(plan, student, teacher)
-        )
+    for name, how, make in (
+        (phases.NARROWED, plan.narrowing, phases.narrowed_phase),
+        (phases.SETTLED, plan.settling, phases.settled_phase),
+    ):
+        if how is not None:
+            student = trained(name, partial(make, plan, student, teacher))
+            students[name] = student
     twins = {phases.twin_name(plan, width): twin(width) for width in plan.teacher.twins}
     return {phases.TEACHER: teacher, **students, **twins}

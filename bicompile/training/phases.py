@@ -1,6 +1,6 @@
 """What a run trains: float twins, and the binary student that the first of them teaches.
 
-The student may go on with fixed norms, which is a phase of its own.
+The student may go on with fewer bits, and then with fixed norms: phases of their own.
 """
 
 from dataclasses import replace
@@ -20,19 +20,24 @@ from bicompile.training.distillation import student_loss
 from bicompile.training.recipe import PhaseRecipe, Recipe
 from bicompile.training.run import Phase
 
-TEACHER, STUDENT, SETTLED = "teacher", "student", "settled"
+TEACHER, STUDENT, NARROWED, SETTLED = "teacher", "student", "narrowed", "settled"
 MOMENTUM = 0.9  # of SGD, as released
 
 
 def names(plan: Recipe) -> list[str]:
     """The phases of a run, in order."""
-    students = [STUDENT] if plan.settling is None else [STUDENT, SETTLED]
-    return [TEACHER, *students, *(twin_name(plan, width) for width in plan.teacher.twins)]
+    twins = [twin_name(plan, width) for width in plan.teacher.twins]
+    return [TEACHER, *_students(plan), *twins]
 
 
 def final_name(plan: Recipe) -> str:
     """The phase that ends with the student to use."""
-    return STUDENT if plan.settling is None else SETTLED
+    return _students(plan)[-1]
+
+
+def _students(plan: Recipe) -> list[str]:
+    more = {NARROWED: plan.narrowing, SETTLED: plan.settling}
+    return [STUDENT, *(name for name, how in more.items() if how is not None)]
 
 
 def twin_name(plan: Recipe, width: int) -> str:
@@ -66,13 +71,23 @@ def student_phase(plan: Recipe, teacher: BiFSMNv2, clips: Tensor, device: str) -
     `clips` are features (N, mels, frames) to train on; some may say where thresholds start.
     """
     torch.manual_seed(seed_of(plan.seed, STUDENT))
-    how = plan.student
-    network = BiFSMNv2(plan.network).to(device)
+    how, config = plan.student, plan.network
+    if plan.narrowing is not None:
+        config = replace(config, one_bit=())
+    network = BiFSMNv2(config).to(device)
     start_from(network, teacher)
     if how.thresholds == "means":
         chosen = torch.randperm(len(clips))[: start.CLIPS].to(clips.device)
         start.start_at_means(network, clips[chosen][:, None])
     return _taught(STUDENT, plan, network, teacher, how)
+
+
+def narrowed_phase(plan: Recipe, student: BiFSMNv2, teacher: BiFSMNv2) -> Phase:
+    """The student with one bit before some layers, which learns on; `plan` has `narrowing`."""
+    assert plan.narrowing is not None
+    torch.manual_seed(seed_of(plan.seed, NARROWED))
+    network = student.narrowed(plan.network.one_bit)
+    return _taught(NARROWED, plan, network, teacher, plan.narrowing)
 
 
 def settled_phase(plan: Recipe, student: BiFSMNv2, teacher: BiFSMNv2) -> Phase:

@@ -90,6 +90,9 @@ class Recipe(_Table):
     augmentation: Augmentation
     teacher: TeacherRecipe
     student: StudentRecipe
+    narrowing: PhaseRecipe | None = None
+    """How the student goes on once the layers of `network.one_bit` see one bit; without it they
+    do from the start."""
     settling: PhaseRecipe | None = None
     """How the student goes on once its norms are fixed, see `bicompile.model.settle`."""
 
@@ -101,6 +104,8 @@ class Recipe(_Table):
                 f"student.width_weights has {len(self.student.width_weights)} numbers "
                 f"for {len(widths)} widths"
             )
+        if self.narrowing is not None and not self.network.one_bit:
+            raise ValueError("narrowing needs layers to narrow, named by network.one_bit")
         further = set(widths) - {min(widths)}
         if not set(twins) <= further or len(set(twins)) < len(twins):
             raise ValueError(

@@ -23,7 +23,7 @@ from bicompile.training.recipe import Recipe, load_recipe
 from bicompile.training.run import Run
 
 EPOCHS = 3
-WHOLE = {"numbers": "channel"}
+WHOLE = {"numbers": "channel", "one_bit": ()}
 """As in the paper, where a row says nothing else; so do thresholds from 0."""
 
 MEANS = {"thresholds": "means"}
@@ -34,7 +34,7 @@ class Row:
     """What differs from the whole method, and how often it is tried."""
 
     name: str
-    network: dict[str, str] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
     student: dict[str, str] = field(default_factory=dict)
     augmentation: dict[str, int] = field(default_factory=dict)
     seeds: int = 2
@@ -44,6 +44,16 @@ ROWS = (
     Row("the whole method"),
     Row("thresholds from channel means", student=MEANS),
     Row("one number a layer, from channel means", {"numbers": "layer"}, MEANS),
+    Row(
+        "the same, one bit before conv2 and linear",
+        {"numbers": "layer", "one_bit": ("front.conv2", "linear")},
+        MEANS,
+    ),
+    Row(
+        "the same, and before every expand",
+        {"numbers": "layer", "one_bit": ("front.conv2", "linear", "blocks.*.expand")},
+        MEANS,
+    ),
     Row("single sign", {"activation": "single"}, seeds=1),
     Row("single sign, thresholds from channel means", {"activation": "single"}, MEANS),
     Row("dual, one learned scale a layer", {"activation": "learned-scale"}),
@@ -68,6 +78,7 @@ def plan_of(row: Row, seed: int) -> Recipe:
         "network": base.network.to_json() | {"widths": (0,), **WHOLE, **row.network},
         "teacher": base.teacher.model_copy(update={"twins": ()}).model_dump(),
         "student": base.student.model_copy(update=student).model_dump(),
+        "narrowing": None,
         "settling": None,
         "augmentation": base.augmentation.model_copy(update=row.augmentation).model_dump(),
     }

@@ -1,5 +1,6 @@
 """The network: its shapes, its widths, and what freezing keeps."""
 
+import json
 from dataclasses import replace
 from typing import get_args
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from bicompile.model.binarizer import DualScale
 from bicompile.model.config import Activation, NetworkConfig
 from bicompile.model.layers import Convolution, Layer, Linear, Memory, Pointwise
 from bicompile.model.network import BiFSMNv2, start_from
@@ -186,6 +188,33 @@ def test_the_convolution_pads_with_zeros_after_it_binarizes() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_a_convolution_of_one_bit_pads_with_minus_one_after_it_binarizes() -> None:
+    layer = Convolution(2, 3, replace(SMALL, activation="single")).eval()
+    layer.freeze()
+    x = torch.randn(1, 2, 8, 8)
+    padded = nn.functional.pad(layer.activation(x), (2, 2, 2, 2), value=-1.0)
+    weight = layer.weight_sign * layer.sigma[..., None]
+    torch.testing.assert_close(layer(x), nn.functional.conv2d(padded, weight, layer.bias, 2))
+
+
+def test_layers_that_one_bit_names_see_one_bit_and_the_others_two() -> None:
+    network = BiFSMNv2(replace(SMALL, one_bit=("linear", "blocks.*.expand", "blocks.7.project")))
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, Layer)}
+    one_bit = {n for n, layer in layers.items() if not isinstance(layer.activation, DualScale)}
+    expands = {f"blocks.{index}.expand" for index in range(8)}
+    assert one_bit == {"linear", "blocks.7.project", *expands}
+
+
+def test_a_narrowed_network_keeps_all_it_has_a_place_for() -> None:
+    network = lively(SMALL)
+    narrow = network.narrowed(("front.conv2", "linear"))
+    assert narrow.config == replace(SMALL, one_bit=("front.conv2", "linear"))
+    state = network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in narrow.state_dict().items())
+    gone = {name.rpartition(".")[2] for name in state.keys() - narrow.state_dict().keys()}
+    assert gone == {"shift1", "shift2", "alpha2"}
+
+
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize(
     ("kind", "sizes", "shape"),
@@ -258,6 +287,8 @@ def test_the_student_starts_from_the_teachers_weights_and_norms() -> None:
         {"taps_left": -1},
         {"activation": "triple"},
         {"binarizer": "rough"},
+        {"one_bit": ("blocks.8.expand",)},
+        {"one_bit": ("classifier",)},
     ],
 )
 def test_impossible_configurations_are_refused(wrong: dict[str, object]) -> None:
@@ -266,4 +297,11 @@ def test_impossible_configurations_are_refused(wrong: dict[str, object]) -> None
 
 
 def test_a_configuration_survives_json() -> None:
-    assert NetworkConfig.from_json(SMALL.to_json()) == SMALL
+    config = replace(SMALL, one_bit=("linear",))
+    assert NetworkConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_a_configuration_from_before_a_setting_has_its_default() -> None:
+    values = SMALL.to_json()
+    del values["one_bit"]
+    assert NetworkConfig.from_json(values) == SMALL

@@ -29,6 +29,7 @@ hidden = 8
 memory = 8
 blocks = 2
 widths = [0, 1]
+one_bit = ["linear", "blocks.*.expand"]
 [augmentation]
 time_shift = 2
 time_mask = 4
@@ -53,6 +54,13 @@ slow_rate = 0.1
 width_weights = [1.0, 0.5]
 distillation_kind = "frequency"
 distillation = 0.01
+[narrowing]
+epochs = 2
+copies = 1
+optimizer = "adamw"
+rate = 1e-2
+warm_up = 0.0
+weight_decay = 0.0
 [settling]
 epochs = 2
 copies = 1

@@ -22,7 +22,7 @@ from bicompile.training.loop import train
 from bicompile.training.run import Phase
 
 STEPS = 3  # of an epoch: 44 words and 4 silences in batches of 16
-PHASES = ("teacher", "student", "settled", "twin1")
+PHASES = ("teacher", "student", "narrowed", "settled", "twin1")
 
 
 class Killed(BaseException):
@@ -93,16 +93,26 @@ def test_one_call_leaves_every_network_and_their_record(whole: Path, recipe_file
     assert record["history"][0]["validation"].keys() == {"0", "1"}
 
 
-def test_the_settled_student_goes_on_from_the_student(whole: Path) -> None:
-    student, _ = load_checkpoint(whole / "student.safetensors")
+def test_the_settled_student_goes_on_from_the_narrowed_one(whole: Path) -> None:
+    narrowed, _ = load_checkpoint(whole / "narrowed.safetensors")
     settled, record = load_checkpoint(whole / "settled.safetensors")
     assert record["phase"] == "settled"
-    assert settled.config == replace(student.config, settled=True)
-    before, after = student.linear.weight, settled.linear.weight
+    assert settled.config == replace(narrowed.config, settled=True)
+    before, after = narrowed.linear.weight, settled.linear.weight
     assert 0 < (after - before).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("step", [0, 4, 6, 12, 17, 23])
+def test_the_narrowed_student_goes_on_from_one_of_two_bits_everywhere(whole: Path) -> None:
+    student, _ = load_checkpoint(whole / "student.safetensors")
+    narrowed, record = load_checkpoint(whole / "narrowed.safetensors")
+    assert record["phase"] == "narrowed"
+    assert student.config.one_bit == ()
+    assert narrowed.config == replace(student.config, one_bit=("linear", "blocks.*.expand"))
+    before, after = student.linear.weight, narrowed.linear.weight
+    assert 0 < (after - before).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("step", [0, 4, 6, 12, 17, 18, 23, 29])
 def test_a_killed_run_ends_as_one_that_never_was(
     whole: Path,
     corpus_folder: Path,

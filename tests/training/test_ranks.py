@@ -57,7 +57,7 @@ def test_two_processes_train_and_one_of_them_writes_and_prints(
     assert ended.stdout.count("teacher epoch 1/1") == 1
     assert ended.stdout.count("student, width 1") == 1
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["phase"] for line in lines] == ["teacher", "student", "settled"]
+    assert [line["phase"] for line in lines] == ["teacher", "student", "narrowed", "settled"]
     _, record = load_checkpoint(run / "student.safetensors")
     assert (record["processes"], record["device"]) == (2, "cpu")
 

@@ -96,6 +96,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         ("twins = [1]", "twins = [0]", r"twins is \[0\]"),
         ("twins = [1]", "twins = [2]", r"twins is \[2\]"),
         ("twins = [1]", "twins = [1, 1]", r"twins is \[1, 1\]"),
+        ('one_bit = ["linear", "blocks.*.expand"]', "", "narrowing needs layers to narrow"),
+        ('"linear"', '"line"', "one_bit names no binary layer with 'line'"),
         ("[teacher]", "[teachers]", "teacher"),
         ('"frequency"', '"haar"', "student.distillation_kind is 'haar'"),
         ("time_mask = 4", "time_mask = 32", "augmentation.time_mask must be below 32"),
