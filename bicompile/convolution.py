@@ -121,9 +121,11 @@ class Convolution:
         A tap outside is clear bits in the row, each counted as −1: for another border its weights
         are added once or twice.
         """
-        products = np.asarray(prod(self.kernel) * self.channels, np.int32)
+        products: np.ndarray = np.asarray(prod(self.kernel) * self.channels, np.int32)
         outside = (self.border + 1) * self._outside_sums()
-        return products + outside if outside.any() else products
+        if outside.any():
+            products = products + outside
+        return products
 
     def _outside_sums(self) -> np.ndarray:
         """The sum of the weights that lie outside the image: (1, H', W', O) int32."""
