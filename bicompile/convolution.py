@@ -121,18 +121,17 @@ class Convolution:
         A tap outside is clear bits in the row, each counted as −1: for another border its weights
         are added once or twice.
         """
-        products: np.ndarray = np.asarray(prod(self.kernel) * self.channels, np.int32)
+        products = np.asarray(prod(self.kernel) * self.channels, np.int32)
         outside = (self.border + 1) * self._outside_sums()
-        if outside.any():
-            products = products + outside
-        return products
+        return products + outside if outside.any() else products
 
     def _outside_sums(self) -> np.ndarray:
         """The sum of the weights that lie outside the image: (1, H', W', O) int32."""
         signs = unpack_bits(self.weights, self.channels)
         signs = signs.reshape(len(signs), prod(self.kernel), self.channels)
         sums = (~self._taps_inside()).astype(np.int32) @ signs.sum(axis=2, dtype=np.int32).T
-        return sums.reshape(1, *self.output, len(signs))
+        outside: np.ndarray = sums.reshape(1, *self.output, len(signs))
+        return outside
 
     def _taps_inside(self) -> np.ndarray:
         """Whether a tap lies inside the image: (H'·W', kh·kw) bool."""
