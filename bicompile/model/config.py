@@ -113,8 +113,7 @@ class NetworkConfig:
 
         Raises KeyError, TypeError or ValueError for anything else.
         """
-        values = dict(values)
+        values = {"one_bit": ()} | values  # which older checkpoints do not have
         for name in ("widths", "labels", "one_bit"):
-            if name in values:
-                values[name] = tuple(values[name])
+            values[name] = tuple(values[name])
         return cls(**values)

@@ -301,7 +301,7 @@ def test_a_configuration_survives_json() -> None:
     assert NetworkConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
-def test_a_configuration_from_before_a_setting_has_its_default() -> None:
+def test_a_configuration_from_before_one_bit_has_two_bits_everywhere() -> None:
     values = SMALL.to_json()
     del values["one_bit"]
     assert NetworkConfig.from_json(values) == SMALL
