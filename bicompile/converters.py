@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from bicompile import workloads
@@ -17,8 +18,16 @@ class _Threshold(onnx_frontend.OnnxOpConverter):
         x, theta = inputs
         *leading, channels = shape_of(x)
         rows, groups = prod(leading), int(attributes["group"])
+        thresholds = theta.value.numpy()
+        uniform = bool((thresholds == thresholds[0]).all())
+        if uniform:
+            theta = relax.const(thresholds[:1])
         nest = workloads.threshold(
-            rows, channels // groups, groups=groups, greater=bool(attributes["greater"])
+            rows,
+            channels // groups,
+            groups=groups,
+            greater=bool(attributes["greater"]),
+            uniform=uniform,
         )
         flat = reshape(builder, x, (rows, channels))
         row_bytes = groups * -(-channels // groups // 8)

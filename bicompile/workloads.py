@@ -22,19 +22,28 @@ OPAQUE = 8  # TVM's op pattern that keeps FuseOps from merging a nest with its n
 
 
 def threshold(
-    rows: int, channels: int, *, greater: bool, groups: int = 1, dtype: str = "float32"
+    rows: int,
+    channels: int,
+    *,
+    greater: bool,
+    groups: int = 1,
+    uniform: bool = False,
+    dtype: str = "float32",
 ) -> tirx.PrimFunc:
     """Compare and pack: (rows, G·C) and (G·C,) of float32 or int32 → (rows, G·bytes) bits.
+
+    A `uniform` threshold is one for all channels, (1,).
 
     bits[i, c] = x[i, c] ≥ theta[c], or ≤ without `greater`; the bits of every group begin at a
     byte, and those after its last channel are clear.
     """
     group_bytes, lanes = -(-channels // 8), min(channels, 8)
+    thresholds = 1 if uniform else groups * channels
 
     @T.prim_func(s_tir=True, private=True)
     def nest(
         x: T.Buffer((rows, groups * channels), dtype),
-        theta: T.Buffer((groups * channels,), dtype),
+        theta: T.Buffer((thresholds,), dtype),
         bits: T.Buffer((rows, groups * group_bytes), "uint8"),
     ):
         T.func_attr({"tirx.noalias": True, "op_pattern": OPAQUE, KIND: "threshold"})
@@ -48,7 +57,7 @@ def threshold(
                 bits[vi, vg * group_bytes + vb] = bits[vi, vg * group_bytes + vb] | (
                     bit(
                         x[vi, vg * channels + vb * 8 + vc],
-                        theta[vg * channels + vb * 8 + vc],
+                        theta[0 if uniform else vg * channels + vb * 8 + vc],
                         vc,
                         greater=greater,
                     )
@@ -57,7 +66,7 @@ def threshold(
                         vb * 8 + vc < channels,
                         bit(
                             x[vi, vg * channels + vb * 8 + vc],
-                            theta[vg * channels + vb * 8 + vc],
+                            theta[0 if uniform else vg * channels + vb * 8 + vc],
                             vc,
                             greater=greater,
                         ),

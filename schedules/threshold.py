@@ -50,11 +50,16 @@ def _joined_rows(function: tirx.PrimFunc) -> int | None:
 def _called(function: tirx.PrimFunc, joined: int) -> Kernel:
     x = function.params[0].ty
     rows, channels = (int(dim) for dim in x.shape)
+    uniform = int(function.params[1].ty.shape[0]) == 1
     shape = microkernels.Packer(
-        rows // joined, channels * joined, bool(function.attrs[GREATER]), str(x.dtype)
+        rows // joined,
+        channels * joined,
+        bool(function.attrs[GREATER]),
+        str(x.dtype),
+        uniform,
     )
     layouts: dict[int, Layout] = {}
-    if joined > 1:
+    if joined > 1 and not uniform:
         layouts[1] = lambda thresholds: np.tile(thresholds, joined)
     body = call(function, shape.name, [*function.params, shape.rows, shape.channels])
     return Kernel(body, {shape.name: microkernels.pack(shape)}, layouts)

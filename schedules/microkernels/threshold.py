@@ -28,7 +28,7 @@ from bicompile.schedules.microkernels.packing import (
 
 REGISTERS = """\
 v0-v3    bits of each of 4 rows, a nibble for four channels; v8 bit c of every nibble in lane c
-v16-v23  thresholds: 16 channels, and 16 to come
+v16-v23  thresholds: 16 channels, and 16 to come; v16 that of all channels
 v4-v7, v24-v31  x: 16 channels of a row, in turn
 x0 rows, x1 thresholds, x2 bits; x6-x9 rows to come, x10 thresholds to come
 x11, x12 from the second 16 channels to the first, and on to the next step's second
@@ -53,17 +53,19 @@ class Packer:
         channels: a multiple of 32.
         greater: whether a bit is set by ≥; else by ≤.
         dtype: of x and thresholds, float32 or int32.
+        uniform: whether there is one threshold, (1,), for all channels.
     """
 
     rows: int
     channels: int
     greater: bool
     dtype: str
+    uniform: bool = False
 
     @property
     def name(self) -> str:
         """That of the function, the same for any number of whole tiles and of turns over steps."""
-        kind = f"{self.dtype}_{'ge' if self.greater else 'le'}"
+        kind = f"{self.dtype}_{'ge' if self.greater else 'le'}{'_uniform' * self.uniform}"
         return f"threshold_{kind}_{tile_names(self.rows)}by{CHANNELS * self.unrolled}"
 
     @property
@@ -81,6 +83,8 @@ def assembly(shape: Packer) -> str:
     lines = ["str d8, [sp, #-16]!", *kept_bits(_KEPT)]
     lines += [f"mov x11, #{-_BYTES * _HALF}", f"mov x12, #{_BYTES * (_HALF + CHANNELS)}"]
     lines += ["lsr w13, w4, #3"]
+    if shape.uniform:
+        lines += [f"ld1r {{{_THRESHOLDS[0][0]}.4s}}, [x1]"]
     whole, last = tiles_of(shape.rows)
     if whole:
         lines += [*_apart(ROWS), f"sub w16, w3, #{last}", f"{label}_{ROWS}:"]
@@ -97,7 +101,9 @@ def _apart(rows: int) -> list[str]:
 
 def _tile(shape: Packer, rows: int, label: str) -> list[str]:
     """Every step of a tile."""
-    lines = [f"add x6, x0, #{_BYTES * _HALF}", f"add x10, x1, #{_BYTES * _HALF}"]
+    lines = [f"add x6, x0, #{_BYTES * _HALF}"]
+    if not shape.uniform:
+        lines += [f"add x10, x1, #{_BYTES * _HALF}"]
     lines += [f"add x{6 + row}, x{5 + row}, x13, lsl #5" for row in range(1, rows)]
     lines += ["add x0, x0, x13, lsl #7", f"lsr x17, x13, #{1 + shape.unrolled}"]
     return lines + in_steps(f"{label}_steps", _step(shape, rows) * shape.unrolled)
@@ -109,7 +115,10 @@ def _step(shape: Packer, rows: int) -> list[Instruction]:
     turn = 0
     for half, thresholds in ((1, _THRESHOLDS[0]), (0, _THRESHOLDS[1])):
         by = "x11" if half else "x12"
-        program.append(load_four(thresholds, "x10", by))
+        if shape.uniform:
+            thresholds = (_THRESHOLDS[0][0],) * 4
+        else:
+            program.append(load_four(thresholds, "x10", by))
         for row in range(rows):
             values = _QUADS[turn % len(_QUADS)]
             turn += 1

@@ -23,7 +23,10 @@ def expected(x: np.ndarray, theta: np.ndarray, greater: bool, groups: int = 1) -
 
 
 def check(operands: list[tuple[np.ndarray, np.ndarray, bool]], device: str) -> None:
-    cases = [(threshold(*x.shape, greater=greater), (x, t)) for x, t, greater in operands]
+    cases = [
+        (threshold(*x.shape, greater=greater, uniform=len(t) < x.shape[1]), (x, t))
+        for x, t, greater in operands
+    ]
     for (x, t, greater), found in zip(operands, run_kernels(cases, device), strict=True):
         np.testing.assert_array_equal(found, expected(x, t, greater), str((x.shape, greater)))
 
@@ -33,19 +36,23 @@ def from_few_values(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(SPECIAL, shape)
 
 
-SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 70), st.booleans())
+SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 70), st.booleans(), st.booleans())
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=2, deadline=None)
 @given(shapes=st.lists(SHAPES, min_size=5, max_size=5), seed=st.integers(0))
 def test_any_shape_compares_and_packs_like_numpy(
-    device: str, shapes: list[tuple[int, int, bool]], seed: int
+    device: str, shapes: list[tuple[int, int, bool, bool]], seed: int
 ) -> None:
     check(
         [
-            (from_few_values(seed + i, m, n), from_few_values(seed + i + 99, n), greater)
-            for i, (m, n, greater) in enumerate(shapes)
+            (
+                from_few_values(seed + i, m, n),
+                from_few_values(seed + i + 99, 1 if uniform else n),
+                greater,
+            )
+            for i, (m, n, greater, uniform) in enumerate(shapes)
         ],
         device,
     )
@@ -91,6 +98,20 @@ def test_integers_compare_and_pack_like_numpy(device: str) -> None:
     cases = [(threshold(*x.shape, greater=True, dtype="int32"), (x, t)) for x, t in operands]
     for (x, theta), found in zip(operands, run_kernels(cases, device), strict=True):
         np.testing.assert_array_equal(found, expected(x, theta, greater=True), str(x.shape))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("greater", [True, False], ids=["ge", "le"])
+def test_one_threshold_serves_all_channels(device: str, greater: bool) -> None:
+    shapes = [(1, 32), (5, 64), (6, 16), (12, 8), (3, 7), (9, 96), (8, 128)]
+    special = itertools.cycle(SPECIAL)
+    check(
+        [
+            (from_few_values(rows, rows, channels), np.array([theta]), greater)
+            for (rows, channels), theta in zip(shapes * 2, special, strict=False)
+        ],
+        device,
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 7, 9, 20])
