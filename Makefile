@@ -18,7 +18,7 @@ test: $(INSTALLED) lint types
 	  $(FESTIVAL)/english/kal_diphone:festvox-kallpc16k \
 	  $(FESTIVAL)/english/ked_diphone:festvox-kdlpc16k \
 	  $(FESTIVAL)/us/cmu_us_slt_arctic_hts:festvox-us-slt-hts
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

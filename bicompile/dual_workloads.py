@@ -173,7 +173,12 @@ def popcount_epilogue(
     `steps` has them. `products` of None are an operand, (rows, N) int32. Operands in order: rows,
     weights, products, scale, multiplier, shift, slope, residual. With `patches`, a nest that lays
     out the rows, its operand, the bits of an image, takes their place (see popcount_conv).
+
+    Raises ValueError for products or shifts of every row of one plane: a tile has two such rows,
+    and its kernel one pointer to what is told of a row.
     """
+    if planes == 1 and (products is None or steps.shift > 1):
+        raise ValueError("products and shifts of every row are for two planes")
 
     def operand(name: str, *shape: int, dtype: str = "float32") -> Any:
         return te.placeholder(shape, dtype, name)

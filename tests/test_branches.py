@@ -86,7 +86,10 @@ def test_a_width_gives_what_it_gives_alone(device: str, both: Path, alone: Artif
         np.testing.assert_array_equal(of_both, alone.run(x, device))
 
 
-@pytest.mark.parametrize(("device", "folder"), [("emulator", "both"), ("host", "both_on_host")])
+@pytest.mark.parametrize(
+    ("device", "folder"),
+    [("emulator", "both"), pytest.param("host", "both_on_host", marks=pytest.mark.slow)],
+)
 def test_every_width_passes_its_verification(
     device: str, folder: str, request: pytest.FixtureRequest
 ) -> None:

@@ -35,12 +35,12 @@ def test_bits_that_a_product_leaves_cost_no_other_call(keyword_onnx: Path) -> No
     assert [call.layer for call in calls_of(keyword_onnx)].count("point") == 1
 
 
-def test_both_planes_of_a_layer_are_its_columns() -> None:
+def test_all_planes_of_a_layer_are_its_columns() -> None:
     with onnx_file("zoo:bifsmnv2-kws12", 0) as (path, _):
         calls = calls_of(path)
     products = {call.layer: call.product for call in calls if call.product}
-    assert products["/front/conv2/Conv"] == (400, 32, 2 * 64)
-    assert products["/blocks/0/expand/Conv"] == (128, 256, 2 * 8)
+    assert products["/front/conv2/Conv"] == (400, 32, 64)
+    assert products["/blocks/0/project/Conv"] == (256, 128, 2 * 8)
 
 
 def test_calls_of_an_artifact_are_those_of_its_model(

@@ -73,11 +73,13 @@ def test_products_of_a_model_have_their_layers_and_come_once() -> None:
     wanted = products_of("zoo:bifsmnv2-kws12")
     layers = {product: names[0] for product, names in wanted.products.items()}
     assert layers == {
-        Product(400, 32, 128): "/front/conv2/Conv",
-        Product(256, 128, 16): "/linear/MatMul",
-        Product(128, 256, 16): "/blocks/0/expand/Conv",
+        Product(400, 32, 64): "/front/conv2/Conv",
+        Product(256, 128, 8): "/linear/MatMul",
+        Product(128, 256, 8): "/blocks/0/expand/Conv",
+        Product(256, 128, 16): "/blocks/0/project/Conv",
+        Product(128, 256, 16): "/blocks/1/expand/Conv",
     }
-    assert len(wanted.products[Product(128, 256, 16)]) == 8
+    assert len(wanted.products[Product(128, 256, 16)]) == 6
     assert wanted.left_out == tuple(f"/blocks/{n}/memory/Conv" for n in range(8))
 
 

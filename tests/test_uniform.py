@@ -106,7 +106,7 @@ def sizes_of(program: Program) -> dict[str, set[int]]:
     return found
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("per_channel", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("target", "device"), [("cortex-a53", "emulator"), ("host", "host")])
 def test_equal_factors_and_thresholds_are_single_numbers_and_right(
     target: str, device: str, per_channel: bool, tmp_path: Path

@@ -86,7 +86,7 @@ def test_a_chain_of_constants_becomes_one_integer_comparison(
     assert_integers_decide(two_layers(steps, floats(5, N)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     scale=st.lists(st.floats(-4, 4, width=32), min_size=N, max_size=N),
     shift=st.lists(st.floats(-40, 40, width=32), min_size=N, max_size=N),

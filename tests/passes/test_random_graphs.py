@@ -34,7 +34,7 @@ def assert_right(graph: RandomGraph, folder: Path) -> None:
             assert decided[name].binary == must, decided[name].reason
 
 
-@settings(max_examples=100, suppress_health_check=SLOW)
+@settings(max_examples=60, suppress_health_check=SLOW)
 @given(graph=random_graphs())
 def test_a_random_network_gives_the_same_and_what_can_be_binary_is(
     graph: RandomGraph, tmp_path: Path

@@ -37,6 +37,7 @@ def test_a_report_is_of_one_width_and_tells_the_totals_of_all(
     assert len(told[1]["layers"]) < len(told[0]["layers"])
 
 
+@pytest.mark.slow
 def test_a_report_is_of_the_first_width_by_default(
     bicompile: Run, both: Path, tmp_path: Path
 ) -> None:

@@ -66,7 +66,7 @@ def meaning(
 @pytest.mark.parametrize("device", ["emulator", "host"])
 @settings(max_examples=2, deadline=None, phases=[Phase.generate])
 @given(
-    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 8)), min_size=4, max_size=4),
+    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 8)), min_size=2, max_size=2),
     seed=st.integers(0),
 )
 def test_both_planes_are_exact_beside_their_thresholds(
@@ -74,7 +74,7 @@ def test_both_planes_are_exact_beside_their_thresholds(
 ) -> None:
     cases = []
     for index, (rows, steps) in enumerate(shapes):
-        size, greater = (rows, 32 * steps), DIRECTIONS[index]
+        size, greater = (rows, 32 * steps), DIRECTIONS[(seed + index) % 4]
         theta, shift, theta2 = thresholds(seed + index, 1 if uniform else 32 * steps)
         for same, second in ((True, shift), (False, theta2)):
             every = [np.resize(each, 32 * steps) for each in (theta, second)]
@@ -101,7 +101,7 @@ def check(
 
 
 @pytest.mark.parametrize("device", ["emulator", "host"])
-@pytest.mark.parametrize("mean", ["row", "all", "channel"])
+@pytest.mark.parametrize("mean", ["row", pytest.param("all", marks=pytest.mark.slow), "channel"])
 def test_uniform_thresholds_give_the_bits_of_equal_ones(device: str, mean: Mean) -> None:
     shapes = [(6, 96, 1), (16, 16, 1), (3, 24, 1), (4, 5, 1), (3, 12, 2), (4, 16, 2), (3, 1, 16)]
     cases = []
@@ -157,7 +157,7 @@ def test_shapes_of_whole_tiles_share_one_text() -> None:
 
 def test_equal_names_mean_equal_texts() -> None:
     texts: dict[str, set[str]] = {}
-    for rows, channels in itertools.product(range(1, 14), (32, 64, 4096)):
+    for rows, channels in itertools.product(range(1, 9), (32, 64, 4096)):
         for mean in MEANS:
             for name, text in scheduled_text(rows, channels, mean).items():
                 texts.setdefault(name, set()).add(text)

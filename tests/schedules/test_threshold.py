@@ -132,7 +132,7 @@ def test_a_kernel_touches_nothing_outside_its_buffers(rows: int, channels: int) 
 
 def test_shapes_share_one_text_where_their_rows_and_steps_leave_the_same_rest() -> None:
     texts: dict[str, set[str]] = {}
-    for rows, channels in itertools.product(range(1, 14), (64, 96, 128, 4096)):
+    for rows, channels in itertools.product(range(1, 9), (64, 96, 128, 4096)):
         kernel = schedule(threshold(rows, channels, greater=True), "aarch64")
         for name, text in kernel.assembly.items():
             texts.setdefault(name, set()).add(text)
