@@ -24,6 +24,14 @@ def test_every_width_weighs_half_as_much_as_the_one_before(name: str) -> None:
     assert recipe.student.width_weights == tuple(0.5**width for width in recipe.network.widths)
 
 
+def test_the_recipe_quick_has_few_epochs_and_copies_in_every_phase() -> None:
+    plan = load_recipe("quick")
+    for phase in (plan.teacher, plan.student, plan.narrowing, plan.settling):
+        assert phase is not None
+        assert phase.epochs <= 3
+        assert phase.copies == 2
+
+
 def test_the_recipe_paper_has_the_settings_that_were_released() -> None:
     recipe = load_recipe("paper")
     student = recipe.student
